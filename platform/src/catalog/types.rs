@@ -1,0 +1,203 @@
+//! The catalog's rows and errors.
+
+use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
+use schemas::schedule::RetryPolicy;
+use schemas::target::TargetState;
+use schemas::time::Millis;
+use std::time::Duration;
+
+/// Why the catalog could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The database is away or too slow; nothing was changed.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// No such thing, for this tenant.
+    #[error("not found")]
+    NotFound,
+    /// It is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is used by these subscriptions.
+    #[error("in use by {} subscription(s)", .0.len())]
+    InUse(Vec<SubscriptionId>),
+    /// A reference to something that this tenant does not have.
+    #[error("{field}: no such {what}")]
+    Dangling {
+        /// The field that refers.
+        field: &'static str,
+        /// What it should refer to.
+        what: &'static str,
+    },
+}
+
+/// One page of a list, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many rows.
+    pub limit: u32,
+    /// Only rows with an id below this.
+    pub before: Option<i64>,
+}
+
+/// A change of one field by PATCH: keep it, or set it (to null too, for optional fields).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// The field was absent.
+    #[default]
+    Keep,
+    /// The field was given.
+    Set(T),
+}
+
+impl<T> Change<T> {
+    /// The new value, given the old one.
+    pub fn apply(self, old: T) -> T {
+        match self {
+            Self::Keep => old,
+            Self::Set(new) => new,
+        }
+    }
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantRow {
+    /// Its name.
+    pub name: Tenant,
+    /// When it was made.
+    pub created_at: Millis,
+}
+
+/// An API key, without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: i64,
+    /// The tenant it speaks for.
+    pub tenant: Tenant,
+    /// What it is for.
+    pub name: String,
+    /// The first characters of the key, to recognise it by.
+    pub prefix: String,
+    /// When it was made.
+    pub created_at: Millis,
+}
+
+/// A target, without its secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its id.
+    pub id: TargetId,
+    /// The normalised address.
+    pub url: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Its own headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Whom to write to when deliveries are given up: an e-mail address.
+    pub contact: Option<String>,
+    /// Whether it takes deliveries.
+    pub state: TargetState,
+    /// Attempts per second at most.
+    pub rate_limit: Option<u32>,
+    /// Its own retry policy.
+    pub retry: Option<RetryPolicy>,
+    /// Its own time limit for one attempt.
+    pub timeout: Option<Duration>,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+/// A target to make. The URL and headers are checked and normalised before they come here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewTarget {
+    /// See [`Target::url`].
+    pub url: String,
+    /// See [`Target::description`].
+    pub description: Option<String>,
+    /// See [`Target::headers`].
+    pub headers: Vec<(String, String)>,
+    /// See [`Target::contact`].
+    pub contact: Option<String>,
+    /// See [`Target::state`].
+    pub state: TargetState,
+    /// See [`Target::rate_limit`].
+    pub rate_limit: Option<u32>,
+    /// See [`Target::retry`].
+    pub retry: Option<RetryPolicy>,
+    /// See [`Target::timeout`].
+    pub timeout: Option<Duration>,
+}
+
+/// A change of a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetPatch {
+    /// See [`Target::url`].
+    pub url: Change<String>,
+    /// See [`Target::description`].
+    pub description: Change<Option<String>>,
+    /// See [`Target::headers`].
+    pub headers: Change<Vec<(String, String)>>,
+    /// See [`Target::contact`].
+    pub contact: Change<Option<String>>,
+    /// See [`Target::state`].
+    pub state: Change<TargetState>,
+    /// See [`Target::rate_limit`].
+    pub rate_limit: Change<Option<u32>>,
+    /// See [`Target::retry`].
+    pub retry: Change<Option<RetryPolicy>>,
+    /// See [`Target::timeout`].
+    pub timeout: Change<Option<Duration>>,
+}
+
+/// A filter: the event types somebody wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Its id.
+    pub id: FilterId,
+    /// What it is called.
+    pub name: String,
+    /// Patterns (see `schemas::pattern`), at least one.
+    pub events: Vec<String>,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+/// A subscription: this target gets what this filter wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The target.
+    pub target: TargetId,
+    /// The filter.
+    pub filter: FilterId,
+    /// Whether it counts.
+    pub active: bool,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+/// Target, filter and subscription in one. Its id is the target's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The target's id.
+    pub id: TargetId,
+    /// The target's address.
+    pub url: String,
+    /// The patterns of all the target's active subscriptions' filters, sorted, without repeats.
+    pub events: Vec<String>,
+    /// Whether the target is disabled.
+    pub disabled: bool,
+    /// When the target was made.
+    pub created_at: Millis,
+    /// When the target was last changed.
+    pub updated_at: Millis,
+}

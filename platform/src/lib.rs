@@ -1,0 +1,28 @@
+//! The plumbing every service shares: configuration, telemetry, the service harness, and the ports.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the keys of `hookwright.toml`, their defaults and their errors |
+//! | [`telemetry`] | logs and metrics |
+//! | [`harness`] | signals, drain, health, and who dies with whom |
+//! | [`clock`] | the time, real or driven by a test |
+//! | [`batch`] | many small requests into few large ones |
+//! | [`event_log`] | port: where events come in (Kafka, or SQLite) |
+//! | [`delivery_queue`] | port: where deliveries wait (SQS, or SQLite) |
+//! | [`payload_store`] | port: where large payloads lie (S3, or a directory) |
+//! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
+//! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
+//! | [`ports`] | the adapters a configuration asks for, opened |
+
+pub mod batch;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod delivery_queue;
+pub mod event_log;
+pub mod harness;
+pub mod history;
+pub mod payload_store;
+pub mod ports;
+pub mod secrets;
+pub mod telemetry;

@@ -1,0 +1,60 @@
+//! Port: the payload store, where payloads lie that are too large for a queue message.
+//!
+//! Two adapters: [`s3`] and [`embedded`] (a directory), one conformance suite.
+
+pub mod embedded;
+pub mod s3;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use schemas::delivery::PayloadPointer;
+
+/// Why a payload could not be put or got.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// Trying again later may succeed.
+    #[error("payload store unavailable: {0}")]
+    Unavailable(String),
+    /// The object is not there: it expired, or was never written.
+    #[error("payload {key} is not in the store")]
+    Missing {
+        /// The object's key.
+        key: String,
+    },
+    /// The object is not what was put: another length or hash.
+    #[error("payload {key} does not match its length and hash")]
+    Damaged {
+        /// The object's key.
+        key: String,
+    },
+}
+
+/// Where large payloads lie.
+#[async_trait]
+pub trait PayloadStore: Send + Sync {
+    /// Puts a payload under a key; durable when it answers. Putting the same payload again under
+    /// the same key is no error and answers the same. Keys: 1 to 512 characters of `[A-Za-z0-9/_.-]`
+    /// without `..` or a leading `/`.
+    ///
+    /// # Errors
+    /// [`PayloadError::Unavailable`]; [`PayloadError::Damaged`] when the key holds another payload.
+    async fn put(&self, key: &str, payload: Bytes) -> Result<PayloadPointer, PayloadError>;
+
+    /// Gets a payload and checks its length and hash against the pointer.
+    ///
+    /// # Errors
+    /// As the variants of [`PayloadError`] say.
+    async fn get(&self, pointer: &PayloadPointer) -> Result<Bytes, PayloadError>;
+
+    /// Creates the bucket or directory, with expiry by age. Safe to repeat.
+    ///
+    /// # Errors
+    /// Says what could not be created.
+    async fn provision(&self) -> Result<(), PayloadError>;
+
+    /// Whether the store can be reached and written.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    async fn check(&self) -> Result<(), PayloadError>;
+}

@@ -1,0 +1,152 @@
+//! What happened: the records of the attempts topic, which the recorder turns into history.
+//!
+//! History is a by-product: a record lost here loses a line in a list, never a delivery. Records
+//! are JSON with short names, since there is one for every event and one for every attempt.
+
+use crate::delivery::{Delivery, DeliveryStatus};
+use crate::event::{Event, Position};
+use crate::ids::{DeliveryId, EventId, TargetId, Tenant};
+use crate::time::Millis;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// One record of the attempts topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum HistoryRecord {
+    /// An event was accepted and matched (or not: then `targets` is empty).
+    Event(EventRecord),
+    /// A delivery was tried, or ended without being tried.
+    Attempt(AttemptRecord),
+}
+
+/// An event as accepted, and the targets it matched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// The event.
+    #[serde(rename = "id")]
+    pub event_id: EventId,
+    /// Whose it is.
+    #[serde(rename = "tn")]
+    pub tenant: Tenant,
+    /// What happened.
+    #[serde(rename = "ty")]
+    pub event_type: Arc<str>,
+    /// When it was accepted.
+    #[serde(rename = "at")]
+    pub accepted_at: Millis,
+    /// The payload's length in bytes.
+    #[serde(rename = "sz")]
+    pub payload_size: u64,
+    /// Its media type.
+    #[serde(rename = "ct")]
+    pub content_type: Arc<str>,
+    /// Its place in the log.
+    #[serde(rename = "ps")]
+    pub position: Position,
+    /// The targets it matched: each has a delivery from now on. A list of many is split over
+    /// several records of the same event.
+    #[serde(rename = "tg", default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetId>,
+}
+
+impl EventRecord {
+    /// The record of an accepted event.
+    #[must_use]
+    pub fn new(event: &Event, targets: Vec<TargetId>) -> Self {
+        Self {
+            event_id: event.id.clone(),
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            accepted_at: event.accepted_at,
+            payload_size: event.payload.len() as u64,
+            content_type: event.content_type.clone(),
+            position: event.position.clone(),
+            targets,
+        }
+    }
+}
+
+/// One attempt at a delivery, and where the delivery stands after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The event.
+    #[serde(rename = "id")]
+    pub event_id: EventId,
+    /// The target.
+    #[serde(rename = "tg")]
+    pub target: TargetId,
+    /// Whose it is.
+    #[serde(rename = "tn")]
+    pub tenant: Tenant,
+    /// What happened.
+    #[serde(rename = "ty")]
+    pub event_type: Arc<str>,
+    /// When the event was accepted.
+    #[serde(rename = "at")]
+    pub accepted_at: Millis,
+    /// The event's place in the log.
+    #[serde(rename = "ps")]
+    pub position: Position,
+    /// The delivery's status after this.
+    #[serde(rename = "st")]
+    pub status: DeliveryStatus,
+    /// Attempts made so far, this one included. Orders the records of a delivery.
+    #[serde(rename = "n")]
+    pub number: u32,
+    /// The attempt itself; `None` when the delivery ended without one (canceled, exhausted).
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// When the next attempt is due, for a delivery that is retrying.
+    #[serde(rename = "nx", default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<Millis>,
+    /// When this was written.
+    #[serde(rename = "w")]
+    pub recorded_at: Millis,
+}
+
+impl AttemptRecord {
+    /// The delivery's id.
+    #[must_use]
+    pub fn delivery_id(&self) -> DeliveryId {
+        DeliveryId::derive(&self.event_id, self.target)
+    }
+
+    /// The record of `delivery` after attempt `number`.
+    #[must_use]
+    pub fn new(delivery: &Delivery, status: DeliveryStatus, number: u32, now: Millis) -> Self {
+        Self {
+            event_id: delivery.event_id.clone(),
+            target: delivery.target,
+            tenant: delivery.tenant.clone(),
+            event_type: delivery.event_type.clone(),
+            accepted_at: delivery.accepted_at,
+            position: delivery.position.clone(),
+            status,
+            number,
+            attempt: None,
+            next_at: None,
+            recorded_at: now,
+        }
+    }
+}
+
+/// What one POST came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it began.
+    #[serde(rename = "s")]
+    pub started_at: Millis,
+    /// How long it took, in milliseconds.
+    #[serde(rename = "d")]
+    pub duration_ms: u32,
+    /// The answer's status, if there was an answer.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+    /// Why there was none: a word such as `timeout`, `connect`, `tls`, `dns`, `blocked`.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The beginning of the answer's body, at most 1 KiB, as text.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
+}

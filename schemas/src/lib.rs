@@ -1,0 +1,34 @@
+//! What the services say to each other, and the decisions they share: pure data and pure functions.
+//!
+//! Services never import each other; they meet in these types, travelling through a log, a queue or a
+//! table. Nothing here does I/O, reads a clock or draws a random number: time and chance are arguments.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`ids`] | the names of things, and the ids that are derived rather than drawn |
+//! | [`time`] | milliseconds since the epoch, and their RFC 3339 text |
+//! | [`event`] | an event as accepted, and its place in the log |
+//! | [`avro`] | the `WebhookEvent` schemas, framings, encoding and decoding |
+//! | [`delivery`] | one event for one target: the message that waits in a queue |
+//! | [`wire`] | a delivery as a queue message: body and one attribute |
+//! | [`target`] | where deliveries go: address, headers, secrets, policy |
+//! | [`pattern`] | which event types a filter wants |
+//! | [`history`] | what happened: the records of the attempts topic |
+//! | [`outcome`] | what an answer means |
+//! | [`schedule`] | when to try again |
+//! | [`signature`] | Standard Webhooks `v1` |
+//! | [`egress`] | which addresses may be dialled |
+
+pub mod avro;
+pub mod delivery;
+pub mod egress;
+pub mod event;
+pub mod history;
+pub mod ids;
+pub mod outcome;
+pub mod pattern;
+pub mod schedule;
+pub mod signature;
+pub mod target;
+pub mod time;
+pub mod wire;
