@@ -119,7 +119,10 @@ mod tests {
         std::fs::write(&path, b"x").unwrap();
         for path in [path.clone(), path.join("below")] {
             let error = DataDir::open(&path).unwrap_err();
-            assert!(matches!(&error, DataDirError::NotAFolder(at) if *at == path), "{error}");
+            assert!(
+                matches!(&error, DataDirError::NotAFolder(at) if *at == path),
+                "{error}"
+            );
         }
     }
 }

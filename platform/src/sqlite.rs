@@ -196,7 +196,12 @@ impl<C> Drop for Writer<C> {
     }
 }
 
-fn write<B: Batch>(db: &Connection, mut batch: B, mut waiting: mpsc::Receiver<B::Command>, progress: &Progress) {
+fn write<B: Batch>(
+    db: &Connection,
+    mut batch: B,
+    mut waiting: mpsc::Receiver<B::Command>,
+    progress: &Progress,
+) {
     let mut commands = Vec::with_capacity(B::MOST);
     while let Some(first) = waiting.blocking_recv() {
         let mut weight = B::weight(&first);
@@ -231,7 +236,10 @@ fn write<B: Batch>(db: &Connection, mut batch: B, mut waiting: mpsc::Receiver<B:
 ///
 /// # Errors
 /// Those of `work`, and SQLite's.
-pub fn transact<T>(db: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+pub fn transact<T>(
+    db: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
     let run = |sql| db.prepare_cached(sql)?.execute([]);
     run("BEGIN IMMEDIATE")?;
     let done = work(db).and_then(|result| run("COMMIT").map(|_| result));
@@ -240,6 +248,21 @@ pub fn transact<T>(db: &Connection, work: impl FnOnce(&Connection) -> rusqlite::
         let _ = run("ROLLBACK");
     }
     done
+}
+
+/// Runs several reads as one: they see one state of the file, and SQLite locks it once.
+///
+/// # Errors
+/// Those of `work`, and SQLite's.
+pub fn snapshot<T>(
+    db: &Connection,
+    work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let run = |sql| db.prepare_cached(sql)?.execute([]);
+    run("BEGIN")?;
+    let result = work(db);
+    run("ROLLBACK")?;
+    result
 }
 
 type Job = Box<dyn FnOnce(&Connection) + Send>;

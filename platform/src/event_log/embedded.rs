@@ -130,11 +130,7 @@ impl Inner {
         let name: Arc<str> = Arc::from(name);
         Ok(self
             .writer
-            .ask(|answer| Command::Create {
-                name,
-                id: 0,
-                answer,
-            })
+            .ask(|answer| Command::Create { name, id: 0, answer })
             .await?)
     }
 }

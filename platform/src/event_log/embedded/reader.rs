@@ -1,11 +1,11 @@
 //! A member of a group, reading.
 
 use super::super::{LogError, LogEvent, LogReader, Partition};
+use super::Inner;
 use super::groups::Progress;
 use super::rows::{self, Budget};
 use super::store::Command;
 use super::topic::{Found, Topic};
-use super::Inner;
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::Notify;

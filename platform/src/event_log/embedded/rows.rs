@@ -164,13 +164,21 @@ impl Chunks {
     }
 
     /// Reads the record and those after it.
-    pub(super) fn load(&self, db: &Connection, topic: &Topic, offset: i64) -> rusqlite::Result<Option<Record>> {
+    pub(super) fn load(
+        &self,
+        db: &Connection,
+        topic: &Topic,
+        offset: i64,
+    ) -> rusqlite::Result<Option<Record>> {
         // Several that wait for one chunk have come here one after the other.
         if let Some(found) = self.get(topic, offset) {
             return Ok(found);
         }
         let records = scan(db, topic, offset, Budget::chunk())?;
-        let found = records.first().filter(|first| first.position.offset == offset).cloned();
+        let found = records
+            .first()
+            .filter(|first| first.position.offset == offset)
+            .cloned();
         if found.is_some() {
             let mut chunks = lock(&self.0);
             chunks.truncate(CHUNKS - 1);

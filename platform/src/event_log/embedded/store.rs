@@ -52,7 +52,8 @@ pub(super) fn load(db: &Connection) -> rusqlite::Result<Shared> {
         for row in rows.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))? {
             let (id, name) = row?;
             let name: Arc<str> = Arc::from(name);
-            let last: Option<i64> = db.query_row(&format!("SELECT max(offset) FROM t{id}"), [], |row| row.get(0))?;
+            let last: Option<i64> =
+                db.query_row(&format!("SELECT max(offset) FROM t{id}"), [], |row| row.get(0))?;
             let end = last.map_or(0, |last| last + 1);
             topics.insert(name.clone(), Arc::new(Topic::new(id, name, end)));
         }
@@ -92,7 +93,9 @@ impl Batch for Store {
 
     fn weight(command: &Command) -> usize {
         match command {
-            Command::Append { records, .. } => records.iter().map(|record| 1 + (rows::size(record) >> 14)).sum(),
+            Command::Append { records, .. } => {
+                records.iter().map(|record| 1 + (rows::size(record) >> 14)).sum()
+            }
             Command::Create { .. } | Command::Offsets | Command::Flush { .. } => 1,
         }
     }
@@ -279,16 +282,25 @@ impl Store {
             }
             return Ok(());
         }
-        let youngest = self.now.0.saturating_sub(i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX));
-        db.prepare_cached(&format!("DELETE FROM t{} WHERE offset < ?1 AND at < ?2", topic.id))?
-            .execute(params![until, youngest])?;
+        let youngest = self
+            .now
+            .0
+            .saturating_sub(i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX));
+        db.prepare_cached(&format!(
+            "DELETE FROM t{} WHERE offset < ?1 AND at < ?2",
+            topic.id
+        ))?
+        .execute(params![until, youngest])?;
         self.oldest.remove(&topic.id);
         Ok(())
     }
 }
 
 fn create(db: &Connection, name: &str) -> rusqlite::Result<i64> {
-    db.execute("INSERT INTO topics(name) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
+    db.execute(
+        "INSERT INTO topics(name) VALUES (?1) ON CONFLICT DO NOTHING",
+        [name],
+    )?;
     let id = db.query_row("SELECT id FROM topics WHERE name = ?1", [name], |row| row.get(0))?;
     db.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS t{id}(

@@ -68,7 +68,9 @@ impl Topic {
             tail.records.push_back(record);
         }
         while tail.bytes > TAIL_BYTES || tail.records.len() > TAIL_RECORDS {
-            let Some(oldest) = tail.records.pop_front() else { break };
+            let Some(oldest) = tail.records.pop_front() else {
+                break;
+            };
             tail.bytes -= weight(&oldest);
         }
     }
@@ -76,7 +78,9 @@ impl Topic {
     /// One record, if it is in memory.
     pub(super) fn get(&self, offset: i64) -> Option<Record> {
         let tail = lock(&self.tail);
-        tail.index(offset).and_then(|index| tail.records.get(index)).cloned()
+        tail.index(offset)
+            .and_then(|index| tail.records.get(index))
+            .cloned()
     }
 
     /// What follows from `offset` on, as much as one batch takes.
