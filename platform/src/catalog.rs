@@ -1,11 +1,89 @@
 //! Port: the catalog: tenants, keys, targets, filters, subscriptions.
 //!
 //! One implementation over `sqlx::Any`: SQLite and Postgres are reached with the same SQL. Every
-//! call on a tenant's things takes the tenant first, so that forgetting it does not compile.
+//! call on a tenant's things takes the tenant first, so that forgetting it does not compile; another
+//! tenant's id is answered as if it did not exist.
 //!
-//! The delivery path does not depend on it: consumer and dispatcher keep what they need in memory
-//! and go on with that while the database is away.
+//! The delivery path does not depend on it: consumer and dispatcher keep what they need in memory,
+//! go on with that while the database is away, and learn from the change feed what to forget.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `tenants`, `targets`, `filters`, `subscriptions`, `endpoints` | what the API does |
+//! | `matching` | what the delivery path asks |
+//! | `changes` | the change feed |
+//! | `migrate` | the tables |
+//! | `db` | the database itself |
 
+mod changes;
+pub(crate) mod db;
+mod endpoints;
+mod filters;
+mod matching;
+mod migrate;
+mod subscriptions;
+mod targets;
+mod tenants;
 pub mod types;
 
 pub use types::*;
+
+use crate::clock::Clock;
+use crate::secrets::Sealer;
+use db::{Db, Ids};
+use sqlx::AnyPool;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The catalog in its database. Cloned freely; clones share connections and version.
+#[derive(Clone)]
+pub struct Catalog {
+    pub(crate) db: Db,
+    sealer: Sealer,
+    clock: Clock,
+    ids: Arc<Ids>,
+    newest: watch::Sender<i64>,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Catalog({:?})", self.db.dialect)
+    }
+}
+
+impl Catalog {
+    /// Opens `sqlite:PATH` (file and folder are made if absent) or `postgres://…`. Does not
+    /// [`migrate`](Self::migrate).
+    ///
+    /// # Errors
+    /// `Unavailable` when the database does not answer within 5 s, or the URL is neither.
+    pub async fn open(url: &str, sealer: Sealer, clock: Clock) -> Result<Self, CatalogError> {
+        Ok(Self {
+            db: Db::open(url).await?,
+            sealer,
+            clock,
+            ids: Arc::default(),
+            newest: watch::Sender::new(0),
+        })
+    }
+
+    /// The connections.
+    #[must_use]
+    pub fn pool(&self) -> &AnyPool {
+        &self.db.pool
+    }
+
+    /// The next id of a target, filter, subscription, key or secret.
+    fn next_id(&self) -> i64 {
+        self.ids.next(self.clock.now())
+    }
+}
+
+/// How often an insert draws another id when its id was taken by another process meanwhile.
+const ID_DRAWS: u32 = 8;
+
+/// The error of an insert whose every id was taken: another process must be making thousands a second.
+fn no_free_id() -> CatalogError {
+    CatalogError::Unavailable("no free id; try again".to_owned())
+}

@@ -201,3 +201,15 @@ pub struct Endpoint {
     /// When the target was last changed.
     pub updated_at: Millis,
 }
+
+/// A row of the change feed: something of this tenant changed, so that which targets an event
+/// matches may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeRow {
+    /// Its number: 1, 2, 3 and so on without gaps, in the order of the commits.
+    pub seq: i64,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// The target whose details changed too, or that was made or deleted.
+    pub target: Option<TargetId>,
+}

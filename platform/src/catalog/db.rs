@@ -1,0 +1,341 @@
+//! The database under catalog and history: opening it, write transactions, SQL put together.
+
+use super::CatalogError;
+use crate::secrets::random_bytes;
+use schemas::ids::Tenant;
+use schemas::time::Millis;
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::{
+    Any, AnyConnection, AnyPool, Arguments, AssertSqlSafe, ColumnIndex, Connection, Row, Transaction,
+};
+use std::future::Future;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+/// How long to wait for a connection: a new one, or one that others use.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long one call on the delivery path may take, so that a database that went silent without
+/// closing its connections is noticed.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// SQLite has one writer at a time and a thread per connection: more would only cost memory.
+const SQLITE_CONNECTIONS: u32 = 4;
+const POSTGRES_CONNECTIONS: u32 = 10;
+
+/// Which SQL the database speaks, where the two differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// An open database. Cloned freely.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    pub(crate) pool: AnyPool,
+    pub(crate) dialect: Dialect,
+    /// SQLite only: writers of this process queue here, in order, instead of polling the file's
+    /// lock as SQLite does. Writers of other pools are met by `busy_timeout`.
+    turn: Option<Arc<Mutex<()>>>,
+}
+
+impl Db {
+    /// Opens `sqlite:PATH` (made if absent) or `postgres://…`.
+    pub(crate) async fn open(url: &str) -> Result<Self, CatalogError> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let (dialect, options) = if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            (Dialect::Sqlite, sqlite_options(path).await?)
+        } else {
+            let options = AnyConnectOptions::from_str(url).map_err(|e| cannot_open(&e))?;
+            if !matches!(options.database_url.scheme(), "postgres" | "postgresql") {
+                return Err(CatalogError::Unavailable(
+                    "store.url: give sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
+                ));
+            }
+            (Dialect::Postgres, options)
+        };
+        // One connection outside the pool first: the pool would keep trying and then only say that
+        // time ran out.
+        let first = async {
+            let mut first = AnyConnection::connect_with(&options).await?;
+            if dialect == Dialect::Sqlite {
+                // Stays set in the file.
+                sqlx::raw_sql("PRAGMA journal_mode = WAL")
+                    .execute(&mut first)
+                    .await?;
+            }
+            first.close().await
+        };
+        match tokio::time::timeout(CONNECT_LIMIT, first).await {
+            Ok(done) => done.map_err(|e| cannot_open(&e))?,
+            Err(_) => {
+                return Err(CatalogError::Unavailable(format!(
+                    "no connection within {} s",
+                    CONNECT_LIMIT.as_secs()
+                )));
+            }
+        }
+        let (connections, settings) = match dialect {
+            Dialect::Sqlite => (
+                SQLITE_CONNECTIONS,
+                "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON",
+            ),
+            Dialect::Postgres => (
+                POSTGRES_CONNECTIONS,
+                "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
+                 SET idle_in_transaction_session_timeout = '30s'",
+            ),
+        };
+        let pool = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(CONNECT_LIMIT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+            })
+            .connect_lazy_with(options);
+        let turn = (dialect == Dialect::Sqlite).then(Arc::default);
+        Ok(Self { pool, dialect, turn })
+    }
+
+    /// Begins a write transaction; dropped without commit it changes nothing.
+    pub(crate) async fn begin(&self) -> Result<Write, CatalogError> {
+        match &self.turn {
+            Some(turn) => {
+                let turn = tokio::time::timeout(CALL_LIMIT, turn.clone().lock_owned())
+                    .await
+                    .map_err(|_| CatalogError::Unavailable("other writers were too slow".to_owned()))?;
+                // Takes the write lock now: a transaction that began by reading could not get it
+                // later when another has written meanwhile.
+                let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+                Ok(Write {
+                    tx,
+                    newest: None,
+                    _turn: Some(turn),
+                })
+            }
+            None => Ok(Write {
+                tx: self.pool.begin().await?,
+                newest: None,
+                _turn: None,
+            }),
+        }
+    }
+}
+
+/// Bounds a call of the delivery path in time.
+pub(crate) async fn bounded<T>(
+    call: impl Future<Output = Result<T, CatalogError>>,
+) -> Result<T, CatalogError> {
+    tokio::time::timeout(CALL_LIMIT, call).await.unwrap_or_else(|_| {
+        Err(CatalogError::Unavailable(format!(
+            "no answer within {} s",
+            CALL_LIMIT.as_secs()
+        )))
+    })
+}
+
+/// A write transaction.
+pub(crate) struct Write {
+    // Dropped before `_turn`: the transaction is over when the next writer begins.
+    tx: Transaction<'static, Any>,
+    /// The newest change row this transaction added.
+    pub(super) newest: Option<i64>,
+    _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Write {
+    /// What to run statements on.
+    pub(crate) fn on(&mut self) -> &mut AnyConnection {
+        &mut self.tx
+    }
+
+    /// Commits; returns the newest change row it added.
+    pub(crate) async fn commit(self) -> Result<Option<i64>, CatalogError> {
+        self.tx.commit().await?;
+        Ok(self.newest)
+    }
+}
+
+async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
+    if path.is_empty() || path.starts_with(':') {
+        return Err(CatalogError::Unavailable(
+            "store.url: sqlite: needs the path of a file, such as sqlite:./hookwright.db".to_owned(),
+        ));
+    }
+    let named = |e: std::io::Error| CatalogError::Unavailable(format!("{path}: {e}"));
+    // The path goes through a URL, which would take `..` out and read `%`, `?` and `#` its own way.
+    let file = Path::new(path);
+    let folder = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    tokio::fs::create_dir_all(folder).await.map_err(named)?;
+    let folder = tokio::fs::canonicalize(folder).await.map_err(named)?;
+    let file = file
+        .file_name()
+        .ok_or_else(|| CatalogError::Unavailable(format!("{path}: not the path of a file")))?;
+    let whole = folder.join(file);
+    let escaped = whole
+        .to_str()
+        .ok_or_else(|| CatalogError::Unavailable(format!("{path}: its folder's name is not UTF-8")))?
+        .replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23");
+    AnyConnectOptions::from_str(&format!("sqlite:{escaped}?mode=rwc")).map_err(|e| cannot_open(&e))
+}
+
+fn cannot_open(error: &sqlx::Error) -> CatalogError {
+    CatalogError::Unavailable(format!("cannot open: {error}"))
+}
+
+/// What the database said, without the values it was given: `sqlx` does not put those in errors.
+impl From<sqlx::Error> for CatalogError {
+    fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::RowNotFound) {
+            Self::NotFound
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
+}
+
+/// Whether a statement failed because something it refers to is not there, or something that
+/// refers to it is.
+pub(super) fn is_reference(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_foreign_key_violation)
+}
+
+/// Whether a statement failed because there is such a row already.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// SQL put together from parts, and its arguments. Only literals of this crate become text;
+/// values are always bound.
+pub(crate) struct Sql {
+    text: String,
+    arguments: AnyArguments,
+}
+
+impl Sql {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            arguments: AnyArguments::default(),
+        }
+    }
+
+    /// Adds text.
+    pub(crate) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds a value, and its placeholder to the text.
+    pub(crate) fn bind<'v, T>(&mut self, value: T) -> &mut Self
+    where
+        T: sqlx::Encode<'v, Any> + sqlx::Type<Any>,
+    {
+        bind(&mut self.arguments, value);
+        self.text.push('$');
+        self.text.push_str(&self.arguments.len().to_string());
+        self
+    }
+
+    /// The query, to run.
+    pub(crate) fn query(self) -> sqlx::query::Query<'static, Any, AnyArguments> {
+        sqlx::query_with(AssertSqlSafe(self.text), self.arguments)
+    }
+}
+
+/// Adds a value to the arguments.
+pub(crate) fn bind<'v, T>(arguments: &mut AnyArguments, value: T)
+where
+    T: sqlx::Encode<'v, Any> + sqlx::Type<Any>,
+{
+    arguments
+        .add(value)
+        // Unwrap safety: for `Any`, encoding only puts the value into a vector.
+        .expect("any value can be put into a vector");
+}
+
+/// Reads a number that was stored from a narrower unsigned one.
+pub(crate) fn unsigned<N: TryFrom<i64>>(row: &AnyRow, column: usize) -> Result<N, CatalogError> {
+    let number: i64 = row.try_get(column)?;
+    N::try_from(number).map_err(|_| broken(row, column))
+}
+
+/// Reads a tenant's name.
+pub(crate) fn tenant(row: &AnyRow, column: usize) -> Result<Tenant, CatalogError> {
+    Tenant::new(row.try_get(column)?).map_err(|_| broken(row, column))
+}
+
+/// Reads a moment.
+pub(crate) fn millis(row: &AnyRow, column: usize) -> Result<Millis, CatalogError> {
+    Ok(Millis(row.try_get(column)?))
+}
+
+/// The error of a stored value that this version cannot read; names the column, not the value.
+pub(crate) fn broken(row: &AnyRow, column: usize) -> CatalogError {
+    use sqlx::Column;
+    let name = match column.index(row) {
+        Ok(at) => row.columns()[at].name(),
+        Err(_) => "?",
+    };
+    CatalogError::Unavailable(format!("a stored {name} is not what this version writes"))
+}
+
+/// Draws ids: time-ordered positive numbers below 2^53, so that "newest first" is "by id".
+#[derive(Debug, Default)]
+pub(crate) struct Ids(AtomicI64);
+
+/// 2024-01-01: 42 bits of milliseconds from here last until 2163.
+const EPOCH: i64 = 1_704_067_200_000;
+/// The bits below the milliseconds, drawn so that two processes seldom take the same id; where
+/// they do, the insert notices and draws again.
+const RANDOM_BITS: u32 = 11;
+
+impl Ids {
+    /// The next id: larger than every earlier one of this process.
+    pub(crate) fn next(&self, now: Millis) -> i64 {
+        let time = now.0.saturating_sub(EPOCH).clamp(0, (1 << 42) - 1);
+        let random = i64::from(u16::from_be_bytes(random_bytes())) & ((1 << RANDOM_BITS) - 1);
+        let fresh = (time << RANDOM_BITS | random).max(1);
+        let last = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(fresh.max(last + 1))
+            })
+            .unwrap_or_else(|last| last);
+        fresh.max(last + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use schemas::ids::MAX_NUMERIC_ID;
+
+    #[test]
+    fn ids_grow_and_stay_exact_in_json() {
+        let ids = Ids::default();
+        let mut last = 0;
+        for now in [0, EPOCH, EPOCH + 5, EPOCH + 5, EPOCH, EPOCH + 100_000] {
+            let id = ids.next(Millis(now));
+            assert!(id > last, "{id} after {last}");
+            last = id;
+        }
+        let end = Ids::default().next(Millis(i64::MAX));
+        assert!(end <= MAX_NUMERIC_ID, "{end}");
+    }
+}

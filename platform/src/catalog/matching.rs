@@ -1,0 +1,113 @@
+//! What the delivery path asks: which targets want an event, and how to reach one.
+
+use super::db::{self, Sql, bounded};
+use super::targets::{duration, from_json, state};
+use super::{Catalog, CatalogError};
+use schemas::ids::{TargetId, Tenant};
+use schemas::target::{SigningKey, TargetDetails};
+use sqlx::Row;
+
+impl Catalog {
+    /// The active targets with an active subscription whose filter wants this event type: each
+    /// once, in ascending order.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn match_targets(
+        &self,
+        tenant: &Tenant,
+        event_type: &str,
+    ) -> Result<Vec<TargetId>, CatalogError> {
+        let mut sql = Sql::new(
+            "SELECT DISTINCT s.target FROM filter_events e \
+             JOIN subscriptions s ON s.filter = e.filter AND s.active = 1 \
+             JOIN targets t ON t.id = s.target AND t.state = 'active' \
+             WHERE e.tenant = ",
+        );
+        sql.bind(tenant.as_str()).push(" AND e.pattern IN (");
+        for (n, pattern) in schemas::pattern::candidates(event_type).into_iter().enumerate() {
+            if n > 0 {
+                sql.push(", ");
+            }
+            sql.bind(pattern);
+        }
+        sql.push(") ORDER BY s.target");
+        bounded(async {
+            let rows = sql.query().fetch_all(&self.db.pool).await?;
+            rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
+        })
+        .await
+    }
+
+    /// All that one attempt needs: address, headers, the secrets that sign now (the newest first).
+    /// `None` when the target is gone.
+    ///
+    /// # Errors
+    /// `Unavailable`; also when a secret was sealed with another key than the configured one.
+    pub async fn target_details(&self, id: TargetId) -> Result<Option<TargetDetails>, CatalogError> {
+        let rows = bounded(async {
+            let rows = sqlx::query(
+                "SELECT t.tenant, t.url, t.headers, t.contact, t.state, t.retry, t.timeout_ms, k.sealed \
+                 FROM targets t \
+                 LEFT JOIN target_secrets k ON k.target = t.id AND (k.expires_at IS NULL OR k.expires_at > $1) \
+                 WHERE t.id = $2 ORDER BY k.id DESC",
+            )
+            .bind(self.clock.now().0)
+            .bind(id.0)
+            .fetch_all(&self.db.pool)
+            .await?;
+            Ok(rows)
+        })
+        .await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(sealed) = row.try_get::<Option<&[u8]>, _>(7)? {
+                let key = self
+                    .sealer
+                    .open(sealed)
+                    .map_err(|e| CatalogError::Unavailable(format!("a secret of target {id} is {e}")))?;
+                keys.push(SigningKey::from_bytes(key));
+            }
+        }
+        Ok(Some(TargetDetails {
+            id,
+            tenant: db::tenant(row, 0)?,
+            url: row.try_get(1)?,
+            headers: from_json(row, 2)?.unwrap_or_default(),
+            contact: row.try_get(3)?,
+            state: state(row, 4)?,
+            keys,
+            retry: from_json(row, 5)?,
+            timeout: duration(row, 6)?,
+        }))
+    }
+
+    /// Disables an active target, for a short reason that is kept; true if it was active.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn disable_target(&self, id: TargetId, reason: &str) -> Result<bool, CatalogError> {
+        bounded(async {
+            let mut write = self.db.begin().await?;
+            let row = sqlx::query(
+                "UPDATE targets SET state = 'disabled', disabled_reason = $1, updated_at = $2 \
+                 WHERE id = $3 AND state = 'active' RETURNING tenant",
+            )
+            .bind(reason)
+            .bind(self.clock.now().0)
+            .bind(id.0)
+            .fetch_optional(write.on())
+            .await?;
+            let Some(row) = row else {
+                return Ok(false);
+            };
+            write.changed(&db::tenant(&row, 0)?, Some(id)).await?;
+            self.commit(write).await?;
+            Ok(true)
+        })
+        .await
+    }
+}

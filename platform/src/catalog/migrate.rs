@@ -1,0 +1,119 @@
+//! The tables, brought up to date: forward only, recorded, safe to repeat.
+//!
+//! The files are Postgres's SQL. For SQLite:
+//! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: SQLite's row id, without an index of its own;
+//! - `BYTEA` becomes `BLOB`;
+//! - `COLLATE "C"` goes: bytes are how SQLite compares anyway;
+//! - `/* sqlite: … */` becomes what is in it.
+
+use super::db::Dialect;
+use super::{Catalog, CatalogError};
+use sqlx::{AssertSqlSafe, Row};
+
+/// What there is to apply, in order: version, name, SQL. Never change one that was released.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "catalog", include_str!("../../migrations/0001_catalog.sql")),
+    (2, "history", include_str!("../../migrations/0002_history.sql")),
+];
+
+/// Sealed into the database by the first migration, so that another `secrets.key` is noticed at
+/// the start and not at the first delivery.
+const KEY_CHECK: &[u8] = b"hookwright";
+
+impl Catalog {
+    /// Makes the tables of catalog and history, or brings them up to date. May be repeated, and run
+    /// by several processes at once.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is away, holds tables in the way, or was sealed with another key.
+    pub async fn migrate(&self) -> Result<(), CatalogError> {
+        let mut write = self.db.begin().await?;
+        if self.db.dialect == Dialect::Postgres {
+            // SQLite's write lock is held already. One lock per schema.
+            sqlx::raw_sql("SELECT pg_advisory_xact_lock(1752329579, hashtext(current_schema()))")
+                .execute(write.on())
+                .await?;
+        }
+        sqlx::raw_sql(
+            "CREATE TABLE IF NOT EXISTS hookwright_migrations \
+             (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)",
+        )
+        .execute(write.on())
+        .await?;
+        let done: i64 = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
+            .fetch_one(write.on())
+            .await?
+            .try_get(0)?;
+        for (version, name, sql) in MIGRATIONS.into_iter().filter(|(version, ..)| *version > done) {
+            sqlx::raw_sql(AssertSqlSafe(translated(sql, self.db.dialect)))
+                .execute(write.on())
+                .await?;
+            sqlx::query("INSERT INTO hookwright_migrations (version, name, applied_at) VALUES ($1, $2, $3)")
+                .bind(version)
+                .bind(name)
+                .bind(self.clock.now().0)
+                .execute(write.on())
+                .await?;
+        }
+        sqlx::query("INSERT INTO settings (name, value) VALUES ('key_check', $1) ON CONFLICT DO NOTHING")
+            .bind(self.sealer.seal(KEY_CHECK))
+            .execute(write.on())
+            .await?;
+        write.commit().await?;
+        self.check_key().await
+    }
+
+    /// Whether the database answers, is migrated, and was sealed with the configured key.
+    ///
+    /// # Errors
+    /// `Unavailable`; says which of the three it is not.
+    pub async fn check(&self) -> Result<(), CatalogError> {
+        let there = match self.db.dialect {
+            Dialect::Sqlite => {
+                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'hookwright_migrations'"
+            }
+            Dialect::Postgres => {
+                "SELECT COUNT(*) FROM pg_tables \
+                 WHERE schemaname = current_schema() AND tablename = 'hookwright_migrations'"
+            }
+        };
+        let there: i64 = sqlx::query(there).fetch_one(&self.db.pool).await?.try_get(0)?;
+        let done: i64 = if there == 0 {
+            0
+        } else {
+            sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
+                .fetch_one(&self.db.pool)
+                .await?
+                .try_get(0)?
+        };
+        let newest = MIGRATIONS.len() as i64;
+        if done < newest {
+            return Err(CatalogError::Unavailable(format!(
+                "not migrated: at version {done} of {newest}; run `hookwright provision`"
+            )));
+        }
+        self.check_key().await
+    }
+
+    async fn check_key(&self) -> Result<(), CatalogError> {
+        let sealed: Vec<u8> = sqlx::query("SELECT value FROM settings WHERE name = 'key_check'")
+            .fetch_one(&self.db.pool)
+            .await?
+            .try_get(0)?;
+        match self.sealer.open(&sealed) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(CatalogError::Unavailable(format!("its secrets are {error}"))),
+        }
+    }
+}
+
+fn translated(sql: &str, dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Postgres => sql.to_owned(),
+        Dialect::Sqlite => sql
+            .replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY")
+            .replace("BYTEA", "BLOB")
+            .replace(" COLLATE \"C\"", "")
+            .replace("/* sqlite: WITHOUT ROWID */", "WITHOUT ROWID"),
+    }
+}

@@ -1,0 +1,366 @@
+//! Targets and their secrets.
+
+use super::db::{self, Write, broken, is_reference};
+use super::tenants::{no_tenant, page_of};
+use super::{Catalog, CatalogError, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
+use crate::secrets::new_whsec;
+use schemas::ids::{SubscriptionId, TargetId, Tenant};
+use schemas::target::{SigningKey, TargetState};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
+use std::time::Duration;
+
+/// How many secrets of one target may sign at the same time: each adds a signature to every
+/// request's header.
+pub const MAX_LIVE_SECRETS: usize = 10;
+
+/// What [`target_row`] reads, in its order.
+const COLUMNS: &str =
+    "id, url, description, headers, contact, state, rate_limit, retry, timeout_ms, created_at, updated_at";
+
+impl Catalog {
+    /// Makes a target; returns its secret (`whsec_…`) too, which cannot be shown again.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such tenant.
+    pub async fn create_target(
+        &self,
+        tenant: &Tenant,
+        new: NewTarget,
+    ) -> Result<(Target, String), CatalogError> {
+        let mut write = self.db.begin().await?;
+        let (target, secret) = self.insert_target(&mut write, tenant, new).await?;
+        write.changed(tenant, Some(target.id)).await?;
+        self.commit(write).await?;
+        Ok((target, secret))
+    }
+
+    /// Inserts a target and its first secret.
+    pub(super) async fn insert_target(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        new: NewTarget,
+    ) -> Result<(Target, String), CatalogError> {
+        let now = self.clock.now();
+        let mut target = Target {
+            id: TargetId(0),
+            url: new.url,
+            description: new.description,
+            headers: new.headers,
+            contact: new.contact,
+            state: new.state,
+            rate_limit: new.rate_limit,
+            retry: new.retry,
+            timeout: new.timeout,
+            created_at: now,
+            updated_at: now,
+        };
+        for _ in 0..ID_DRAWS {
+            target.id = TargetId(self.next_id());
+            let made = sqlx::query(
+                "INSERT INTO targets (tenant, id, url, description, headers, contact, state, rate_limit, \
+                 retry, timeout_ms, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(tenant.as_str())
+            .bind(target.id.0)
+            .bind(&target.url)
+            .bind(target.description.as_deref())
+            .bind(json(&target.headers)?)
+            .bind(target.contact.as_deref())
+            .bind(target.state.as_str())
+            .bind(target.rate_limit.map(i64::from))
+            .bind(target.retry.as_ref().map(json).transpose()?)
+            .bind(target.timeout.map(whole_millis))
+            .bind(now.0)
+            .bind(now.0)
+            .execute(write.on())
+            .await
+            .map_err(no_tenant)?
+            .rows_affected();
+            if made == 1 {
+                let (secret, key) = new_whsec();
+                self.insert_secret(write, target.id, &key).await?;
+                return Ok((target, secret));
+            }
+        }
+        Err(no_free_id())
+    }
+
+    async fn insert_secret(
+        &self,
+        write: &mut Write,
+        target: TargetId,
+        key: &SigningKey,
+    ) -> Result<(), CatalogError> {
+        sqlx::query("INSERT INTO target_secrets (target, id, sealed) VALUES ($1, $2, $3)")
+            .bind(target.0)
+            .bind(self.next_id())
+            .bind(self.sealer.seal(key.as_bytes()))
+            .execute(write.on())
+            .await?;
+        Ok(())
+    }
+
+    /// Looks a target up.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_target(&self, tenant: &Tenant, id: TargetId) -> Result<Target, CatalogError> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "SELECT {COLUMNS} FROM targets WHERE tenant = $1 AND id = $2"
+        )))
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_one(&self.db.pool)
+        .await?;
+        target_row(&row)
+    }
+
+    /// Lists a tenant's targets, newest first.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn list_targets(&self, tenant: &Tenant, page: Page) -> Result<Vec<Target>, CatalogError> {
+        let rows = page_of(&format!("SELECT {COLUMNS} FROM targets"), tenant, page)
+            .query()
+            .fetch_all(&self.db.pool)
+            .await?;
+        rows.iter().map(target_row).collect()
+    }
+
+    /// Changes a target; two changes at once are made one after the other.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn patch_target(
+        &self,
+        tenant: &Tenant,
+        id: TargetId,
+        patch: TargetPatch,
+    ) -> Result<Target, CatalogError> {
+        let mut write = self.db.begin().await?;
+        let target = self.update_target(&mut write, tenant, id, patch).await?;
+        write.changed(tenant, Some(id)).await?;
+        self.commit(write).await?;
+        Ok(target)
+    }
+
+    pub(super) async fn update_target(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        id: TargetId,
+        patch: TargetPatch,
+    ) -> Result<Target, CatalogError> {
+        let old = self.lock_target(write, tenant, id).await?;
+        let new = Target {
+            id,
+            url: patch.url.apply(old.url),
+            description: patch.description.apply(old.description),
+            headers: patch.headers.apply(old.headers),
+            contact: patch.contact.apply(old.contact),
+            state: patch.state.apply(old.state),
+            rate_limit: patch.rate_limit.apply(old.rate_limit),
+            retry: patch.retry.apply(old.retry),
+            timeout: patch.timeout.apply(old.timeout),
+            created_at: old.created_at,
+            updated_at: old.updated_at,
+        };
+        sqlx::query(
+            "UPDATE targets SET url = $1, description = $2, headers = $3, contact = $4, state = $5, \
+             disabled_reason = CASE WHEN $5 = 'disabled' THEN disabled_reason END, \
+             rate_limit = $6, retry = $7, timeout_ms = $8 WHERE id = $9",
+        )
+        .bind(&new.url)
+        .bind(new.description.as_deref())
+        .bind(json(&new.headers)?)
+        .bind(new.contact.as_deref())
+        .bind(new.state.as_str())
+        .bind(new.rate_limit.map(i64::from))
+        .bind(new.retry.as_ref().map(json).transpose()?)
+        .bind(new.timeout.map(whole_millis))
+        .bind(id.0)
+        .execute(write.on())
+        .await?;
+        Ok(new)
+    }
+
+    /// Reads a target that is about to be changed, and holds it until the commit: an update that
+    /// returns the row does both at once in either dialect.
+    pub(super) async fn lock_target(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        id: TargetId,
+    ) -> Result<Target, CatalogError> {
+        let row = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE targets SET updated_at = $1 WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
+        )))
+        .bind(self.clock.now().0)
+        .bind(tenant.as_str())
+        .bind(id.0)
+        .fetch_one(write.on())
+        .await?;
+        target_row(&row)
+    }
+
+    /// Deletes a target with its secrets, and with its subscriptions if `cascade`.
+    ///
+    /// # Errors
+    /// `InUse` by its subscriptions unless `cascade`; `NotFound`; `Conflict` when one was made
+    /// meanwhile.
+    pub async fn delete_target(
+        &self,
+        tenant: &Tenant,
+        id: TargetId,
+        cascade: bool,
+    ) -> Result<(), CatalogError> {
+        let mut write = self.db.begin().await?;
+        self.lock_target(&mut write, tenant, id).await?;
+        if cascade {
+            sqlx::query("DELETE FROM subscriptions WHERE target = $1")
+                .bind(id.0)
+                .execute(write.on())
+                .await?;
+        } else {
+            let used = used_by(
+                &mut write,
+                "SELECT id FROM subscriptions WHERE target = $1 ORDER BY id",
+                id.0,
+            )
+            .await?;
+            if !used.is_empty() {
+                return Err(CatalogError::InUse(used));
+            }
+        }
+        remove_target(&mut write, id).await?;
+        write.changed(tenant, Some(id)).await?;
+        self.commit(write).await
+    }
+
+    /// Gives a target a new secret (`whsec_…`), returned this once; the old ones sign too until
+    /// `overlap` from now, or until they would have ended anyway.
+    ///
+    /// # Errors
+    /// `Conflict` when 10 would still sign beside it; `NotFound`.
+    pub async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        id: TargetId,
+        overlap: Duration,
+    ) -> Result<String, CatalogError> {
+        let now = self.clock.now();
+        let mut write = self.db.begin().await?;
+        self.lock_target(&mut write, tenant, id).await?;
+        sqlx::query(
+            "UPDATE target_secrets SET expires_at = $1 \
+             WHERE target = $2 AND (expires_at IS NULL OR expires_at > $1)",
+        )
+        .bind(now.plus(overlap).0)
+        .bind(id.0)
+        .execute(write.on())
+        .await?;
+        sqlx::query("DELETE FROM target_secrets WHERE target = $1 AND expires_at <= $2")
+            .bind(id.0)
+            .bind(now.0)
+            .execute(write.on())
+            .await?;
+        let live: i64 = sqlx::query("SELECT COUNT(*) FROM target_secrets WHERE target = $1")
+            .bind(id.0)
+            .fetch_one(write.on())
+            .await?
+            .try_get(0)?;
+        if live >= MAX_LIVE_SECRETS as i64 {
+            return Err(CatalogError::Conflict(format!(
+                "{live} secrets of this target sign already, the most there may be: wait until one ends, or \
+                 rotate with a shorter overlap"
+            )));
+        }
+        let (secret, key) = new_whsec();
+        self.insert_secret(&mut write, id, &key).await?;
+        write.changed(tenant, Some(id)).await?;
+        self.commit(write).await?;
+        Ok(secret)
+    }
+}
+
+/// The subscriptions a query finds for one id.
+pub(super) async fn used_by(
+    write: &mut Write,
+    sql: &'static str,
+    id: i64,
+) -> Result<Vec<SubscriptionId>, CatalogError> {
+    let rows = sqlx::query(sql).bind(id).fetch_all(write.on()).await?;
+    rows.iter()
+        .map(|row| Ok(SubscriptionId(row.try_get(0)?)))
+        .collect()
+}
+
+/// Removes a target that has no subscriptions any more.
+pub(super) async fn remove_target(write: &mut Write, id: TargetId) -> Result<(), CatalogError> {
+    sqlx::query("DELETE FROM targets WHERE id = $1")
+        .bind(id.0)
+        .execute(write.on())
+        .await
+        .map_err(|e| {
+            if is_reference(&e) {
+                CatalogError::Conflict(
+                    "a subscription to this target was made meanwhile: try again".to_owned(),
+                )
+            } else {
+                e.into()
+            }
+        })?;
+    Ok(())
+}
+
+fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
+    Ok(Target {
+        id: TargetId(row.try_get(0)?),
+        url: row.try_get(1)?,
+        description: row.try_get(2)?,
+        headers: from_json(row, 3)?.unwrap_or_default(),
+        contact: row.try_get(4)?,
+        state: state(row, 5)?,
+        rate_limit: row
+            .try_get::<Option<i64>, _>(6)?
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| broken(row, 6))?,
+        retry: from_json(row, 7)?,
+        timeout: duration(row, 8)?,
+        created_at: db::millis(row, 9)?,
+        updated_at: db::millis(row, 10)?,
+    })
+}
+
+pub(super) fn state(row: &AnyRow, column: usize) -> Result<TargetState, CatalogError> {
+    TargetState::from_word(row.try_get(column)?).ok_or_else(|| broken(row, column))
+}
+
+pub(super) fn duration(row: &AnyRow, column: usize) -> Result<Option<Duration>, CatalogError> {
+    row.try_get::<Option<i64>, _>(column)?
+        .map(|ms| u64::try_from(ms).map(Duration::from_millis))
+        .transpose()
+        .map_err(|_| broken(row, column))
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &AnyRow,
+    column: usize,
+) -> Result<Option<T>, CatalogError> {
+    row.try_get::<Option<&str>, _>(column)?
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|_| broken(row, column))
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, CatalogError> {
+    serde_json::to_string(value).map_err(|e| CatalogError::Unavailable(format!("cannot be stored: {e}")))
+}
+
+fn whole_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
