@@ -1,1 +1,224 @@
-//! To come.
+//! The `WebhookEvent` schemas, framings, encoding and decoding.
+//!
+//! Producers write events in Avro, version 1 or 2 of [the schema](SCHEMA_V2), or any schema of
+//! their own that Avro resolves to it. How a record says which schema wrote it is its topic's
+//! [`Framing`]: a setting, never guessed, since a raw datum may begin with any byte.
+//!
+//! The two known schemas have a decoder of their own (`datum`) that slices the payload out of the
+//! record; other schemas go through `apache-avro` (`foreign`).
+
+mod datum;
+mod foreign;
+
+pub use foreign::WriterSchema;
+
+use crate::time::Millis;
+use bytes::{Buf as _, Bytes};
+use serde::{Deserialize, Serialize};
+
+/// Version 1: event type and payload.
+pub const SCHEMA_V1: &str = include_str!("../avro/webhook_event_v1.avsc");
+
+/// Version 2, the reader's: all that a record may say.
+pub const SCHEMA_V2: &str = include_str!("../avro/webhook_event_v2.avsc");
+
+/// CRC-64-AVRO of version 1's canonical form, little-endian as it stands in a record.
+pub const FINGERPRINT_V1: [u8; 8] = [0xE2, 0xDA, 0x5F, 0xF2, 0xA2, 0xA2, 0x0E, 0x9B];
+
+/// CRC-64-AVRO of version 2's canonical form, little-endian as it stands in a record, as Java 1.12 and
+/// fastavro compute it: a timestamp in the canonical form is `"long"`.
+pub const FINGERPRINT_V2: [u8; 8] = [0x98, 0x6C, 0xFD, 0xAC, 0xEF, 0x2A, 0xA8, 0x30];
+
+/// The same as Rust's and Python's `avro` compute it: there a timestamp is `{"type":"long"}`. The
+/// specification can be read either way, so records with either fingerprint are read.
+pub const FINGERPRINT_V2_OTHER: [u8; 8] = [0xFA, 0xF6, 0x90, 0xBC, 0xD4, 0xA9, 0x2F, 0x56];
+
+/// What begins a record in single-object encoding, before the fingerprint.
+const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
+
+/// What begins a record in Confluent framing, before the schema id.
+const CONFLUENT: u8 = 0;
+
+/// The most `apache-avro` may allocate for one length a record declares: an event may be 8 MiB.
+const MAX_ALLOCATION: usize = 16 * 1024 * 1024;
+
+/// An event as a producer wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookEvent {
+    /// What happened.
+    pub event_type: String,
+    /// The body to deliver, byte for byte: whatever the string in the record holds, even where it
+    /// is not UTF-8.
+    pub payload: Bytes,
+    /// The producer's id.
+    pub event_id: Option<String>,
+    /// Whose event it is.
+    pub tenant: Option<String>,
+    /// The payload's media type.
+    pub content_type: Option<String>,
+    /// When it happened.
+    pub occurred_at: Option<Millis>,
+}
+
+/// How a topic's records say which schema wrote them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Framing {
+    /// They do not: the bytes are a datum of version 1 or 2.
+    Raw,
+    /// By fingerprint: `C3 01`, CRC-64-AVRO in 8 bytes little-endian, datum.
+    SingleObject,
+    /// By a schema registry's id: `00`, id in 4 bytes big-endian, datum.
+    Confluent,
+}
+
+/// A record that is not a `WebhookEvent`. Reading it again will not help. Never shows its content.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The record ends before its datum does, or declares a length beyond its end.
+    #[error("the record ends before its datum does")]
+    Truncated,
+    /// Bytes follow the datum.
+    #[error("{0} bytes follow the datum")]
+    Trailing(usize),
+    /// A text field is not UTF-8.
+    #[error("\"{0}\" is not UTF-8")]
+    NotUtf8(&'static str),
+    /// A length, a number or a union's branch is not valid.
+    #[error("\"{0}\" is not valid Avro")]
+    Malformed(&'static str),
+    /// The record does not begin as its topic's framing says.
+    #[error("the record does not begin with {0}, as its topic's framing says")]
+    NotFramed(&'static str),
+    /// No known schema has this fingerprint.
+    #[error("no known schema has the fingerprint {0:016x}")]
+    UnknownFingerprint(u64),
+    /// The datum does not fit its writer's schema, or that does not resolve to `WebhookEvent`.
+    #[error("the datum does not fit its writer's schema, or that does not resolve to WebhookEvent")]
+    Unresolved,
+}
+
+impl DecodeError {
+    /// A short word that never changes, for headers and metrics.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Trailing(_) => "trailing_bytes",
+            Self::NotUtf8(_) => "not_utf8",
+            Self::Malformed(_) => "malformed",
+            Self::NotFramed(_) => "not_framed",
+            Self::UnknownFingerprint(_) => "unknown_fingerprint",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
+
+/// Writes an event as a raw datum of version 2.
+#[must_use]
+pub fn encode_v2(event: &WebhookEvent) -> Vec<u8> {
+    let mut to = Vec::with_capacity(datum::size_hint(event));
+    datum::write_v2(event, &mut to);
+    to
+}
+
+/// Writes an event of version 2 in single-object encoding.
+#[must_use]
+pub fn encode_single_object(event: &WebhookEvent) -> Vec<u8> {
+    let mut to = Vec::with_capacity(10 + datum::size_hint(event));
+    to.extend_from_slice(&SINGLE_OBJECT);
+    to.extend_from_slice(&FINGERPRINT_V2);
+    datum::write_v2(event, &mut to);
+    to
+}
+
+/// Takes Confluent framing apart: the writer schema's id in the registry, and the datum.
+///
+/// # Errors
+/// [`DecodeError::NotFramed`] when the record does not begin with a zero byte, and
+/// [`DecodeError::Truncated`] when it ends within the id.
+pub fn confluent_schema_id(value: &Bytes) -> Result<(u32, Bytes), DecodeError> {
+    if value.first().is_some_and(|first| *first != CONFLUENT) {
+        return Err(DecodeError::NotFramed("a zero byte and a schema id"));
+    }
+    if value.len() < 5 {
+        return Err(DecodeError::Truncated);
+    }
+    let id = value.slice(1..).get_u32();
+    Ok((id, value.slice(5..)))
+}
+
+/// Bounds what `apache-avro` allocates for a length that a record declares: 16 MiB instead of
+/// its 512. For the whole process; the first call counts, so call it at start.
+pub fn set_allocation_limit() {
+    apache_avro::util::max_allocation_bytes(MAX_ALLOCATION);
+}
+
+/// Reads records as [`WebhookEvent`]s. The payload is a slice of the record, not a copy, wherever
+/// version 1 or 2 wrote it: it keeps the whole record in memory.
+#[derive(Debug)]
+pub struct Decoder {
+    reader: apache_avro::Schema,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// Parses the schemas; make one and keep it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            reader: foreign::reader_schema(),
+        }
+    }
+
+    /// Reads a datum of version 1 or 2, whichever it is.
+    ///
+    /// No bytes are a datum of both: version 2 begins with the two fields that are the whole of
+    /// version 1 and goes on with four unions of at least one byte each. So where the bytes end
+    /// after the payload it is version 1, and otherwise it must be version 2 to its end.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one datum.
+    pub fn decode_raw(&self, value: &Bytes) -> Result<WebhookEvent, DecodeError> {
+        datum::read(value, datum::Version::Either)
+    }
+
+    /// Reads a record in single-object encoding, of version 1 or 2.
+    ///
+    /// # Errors
+    /// When it is framed otherwise, has an unknown fingerprint, or does not hold exactly one datum.
+    pub fn decode_single_object(&self, value: &Bytes) -> Result<WebhookEvent, DecodeError> {
+        if !value.starts_with(&SINGLE_OBJECT) {
+            return Err(DecodeError::NotFramed("C3 01"));
+        }
+        let fingerprint: [u8; 8] = value
+            .get(2..10)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(DecodeError::Truncated)?;
+        let version = match fingerprint {
+            FINGERPRINT_V1 => datum::Version::V1,
+            FINGERPRINT_V2 | FINGERPRINT_V2_OTHER => datum::Version::V2,
+            other => return Err(DecodeError::UnknownFingerprint(u64::from_le_bytes(other))),
+        };
+        datum::read(&value.slice(10..), version)
+    }
+
+    /// Reads a datum that any schema wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not exactly one datum of that schema, or it does not resolve.
+    pub fn decode_with(&self, writer: &WriterSchema, datum: &Bytes) -> Result<WebhookEvent, DecodeError> {
+        match writer.known() {
+            Some(version) => datum::read(datum, version),
+            None => foreign::read(writer, &self.reader, datum),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,101 @@ pub struct Attempt {
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record, and the file every release must read and write alike.
+    fn assert_golden(record: &HistoryRecord, golden: &str) {
+        assert_eq!(serde_json::to_string(record).unwrap(), golden);
+        assert_eq!(&serde_json::from_str::<HistoryRecord>(golden).unwrap(), record);
+        let with_more = golden.replacen('{', r#"{"new":{"a":[1,null]},"#, 1);
+        assert_eq!(
+            &serde_json::from_str::<HistoryRecord>(&with_more).unwrap(),
+            record
+        );
+    }
+
+    fn position() -> Position {
+        Position {
+            topic: "webhook-events".into(),
+            partition: 3,
+            offset: 42,
+        }
+    }
+
+    fn attempt_record(status: DeliveryStatus) -> AttemptRecord {
+        AttemptRecord {
+            event_id: EventId::new("evt_1").unwrap(),
+            target: TargetId(7),
+            tenant: Tenant::new("acme").unwrap(),
+            event_type: "orders.created".into(),
+            accepted_at: Millis(1_767_225_599_123),
+            position: position(),
+            status,
+            number: 2,
+            attempt: None,
+            next_at: None,
+            recorded_at: Millis(1_767_225_604_118),
+        }
+    }
+
+    #[test]
+    fn the_record_of_an_event_never_changes_its_form() {
+        let record = EventRecord {
+            event_id: EventId::new("evt_1").unwrap(),
+            tenant: Tenant::new("acme").unwrap(),
+            event_type: "orders.created".into(),
+            accepted_at: Millis(1_767_225_599_123),
+            payload_size: 37,
+            content_type: "application/json".into(),
+            position: position(),
+            targets: vec![TargetId(7), TargetId(8)],
+        };
+        assert_golden(
+            &HistoryRecord::Event(record),
+            include_str!("../golden/history_event.json"),
+        );
+    }
+
+    #[test]
+    fn the_record_of_an_attempt_never_changes_its_form() {
+        let record = AttemptRecord {
+            attempt: Some(Attempt {
+                started_at: Millis(1_767_225_604_000),
+                duration_ms: 118,
+                status_code: Some(500),
+                error: None,
+                response: Some("try later".to_owned()),
+            }),
+            next_at: Some(Millis(1_767_225_619_000)),
+            ..attempt_record(DeliveryStatus::Retrying)
+        };
+        assert_golden(
+            &HistoryRecord::Attempt(record),
+            include_str!("../golden/history_attempt.json"),
+        );
+    }
+
+    #[test]
+    fn the_record_of_an_end_without_an_attempt_never_changes_its_form() {
+        assert_golden(
+            &HistoryRecord::Attempt(attempt_record(DeliveryStatus::Canceled)),
+            include_str!("../golden/history_end.json"),
+        );
+    }
+
+    #[test]
+    fn every_status_has_one_word_everywhere() {
+        use DeliveryStatus::{Canceled, Delivered, Exhausted, Pending, Retrying};
+        for status in [Pending, Retrying, Delivered, Exhausted, Canceled] {
+            assert_eq!(
+                serde_json::to_value(status).unwrap(),
+                serde_json::json!(status.as_str())
+            );
+            assert_eq!(DeliveryStatus::from_word(status.as_str()), Some(status));
+        }
+        assert_eq!(DeliveryStatus::from_word("done"), None);
+    }
+}
