@@ -171,6 +171,9 @@ async fn get_delivery(
     caller: Caller,
     Name(id): Name,
 ) -> Result<Json<DeliveryStory>, Problem> {
+    if !may_be_delivery_id(&id) {
+        return Err(Problem::not_found());
+    }
     let id = DeliveryId::from_text(&id);
     let delivery = server.parts.history.delivery(&caller.tenant, &id).await?;
     let attempts = server.parts.history.attempts(&caller.tenant, &id).await?;
@@ -178,4 +181,9 @@ async fn get_delivery(
         delivery: delivery.into(),
         attempts: attempts.into_iter().map(AttemptBody::from).collect(),
     }))
+}
+
+/// Whether text looks like a delivery's id. Not all text may be asked of a database.
+fn may_be_delivery_id(text: &str) -> bool {
+    text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }

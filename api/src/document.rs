@@ -108,7 +108,10 @@ fn add_key(operation: &mut Operation) {
 
 /// Which errors an operation answers with follows from what it takes.
 fn add_errors(operation: &mut Operation) {
-    let takes = |place: &ParameterIn| operation.parameters.iter().flatten().any(|param| param.parameter_in == *place);
+    let takes = |place: &ParameterIn| {
+        let mut params = operation.parameters.iter().flatten();
+        params.any(|param| matches!(param, RefOr::T(param) if param.parameter_in == *place))
+    };
     let (in_path, in_query) = (takes(&ParameterIn::Path), takes(&ParameterIn::Query));
     let body = operation.request_body.is_some();
     let keyed = operation.security.is_some();
@@ -158,16 +161,24 @@ fn add_problem(status: StatusCode, response: &mut Response) {
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
-    response.content.insert("application/problem+json".to_owned(), content);
+    response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
+}
+
+/// What stands at the place itself; we write no references but to schemas.
+fn own<T>(part: &mut RefOr<T>) -> Option<&mut T> {
+    match part {
+        RefOr::T(part) => Some(part),
+        RefOr::Ref(_) => None,
+    }
 }
 
 fn add_examples(operation: &mut Operation, schemas: &Value) {
-    let bodies = operation.request_body.iter_mut().flat_map(|body| body.content.values_mut());
-    let answers = operation.responses.responses.values_mut().flat_map(|response| match response {
-        RefOr::T(response) => Some(response.content.values_mut()),
-        RefOr::Ref(_) => None,
-    });
-    for content in bodies.chain(answers.flatten()) {
+    let body = operation.request_body.iter_mut().filter_map(own);
+    let answers = operation.responses.responses.values_mut().filter_map(own);
+    let contents = body
+        .flat_map(|body| body.content.values_mut())
+        .chain(answers.flat_map(|answer| answer.content.values_mut()));
+    for content in contents.filter_map(own) {
         if content.example.is_none()
             && let Some(schema) = &content.schema
         {

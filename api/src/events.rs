@@ -55,7 +55,7 @@ enum Accepted {
 /// History follows within moments: an event accepted just now may not be found there yet.
 #[utoipa::path(post, path = "/webhooks/events", tag = TAG,
     request_body(content(
-        (NewEvent = "application/json"),
+        (NewEvent<'static> = "application/json"),
         (String = "application/x-ndjson", example = json!(concat!(
             r#"{"type":"core.orders.created.v1","payload":{"orderId":42}}"#, "\n",
             r#"{"type":"core.orders.paid.v1","payload":{"orderId":42},"id":"order-42-paid"}"#, "\n"))))),

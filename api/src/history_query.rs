@@ -6,6 +6,7 @@ use crate::problem::Problem;
 use platform::history::{DeliveryQuery, EventQuery};
 use schemas::delivery::DeliveryStatus;
 use schemas::ids::{EventId, TargetId};
+use schemas::pattern::check_event_type;
 use schemas::time::Millis;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -42,7 +43,7 @@ impl EventParams {
         let limit = limit(&mut checks, self.limit.as_deref());
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
         let query = EventQuery {
-            event_type: self.event_type,
+            event_type: event_type(&mut checks, self.event_type),
             from,
             to,
             limit: limit.saturating_add(1),
@@ -113,7 +114,7 @@ impl DeliveryParams {
             target: target.flatten().map(TargetId),
             event: event.flatten(),
             status: status.flatten(),
-            event_type: self.event_type,
+            event_type: event_type(&mut checks, self.event_type),
             from,
             to,
             limit: limit.saturating_add(1),
@@ -122,6 +123,11 @@ impl DeliveryParams {
         checks.finish()?;
         Ok((limit, query))
     }
+}
+
+/// Checks `eventType`.
+fn event_type(checks: &mut Checks, text: Option<String>) -> Option<String> {
+    text.map(|text| checks.take("eventType", check_event_type(&text).map(|()| text)))
 }
 
 /// Checks `from` and `to`.

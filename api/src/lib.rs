@@ -9,28 +9,28 @@
 //! ```
 //!
 //! The tenant comes from the API key and is the first argument of every catalog and history call.
-//! [`document`] gathers the routes and describes them as they are: a route that is not described
+//! `document` gathers the routes and describes them as they are: a route that is not described
 //! does not exist. Publishing an event needs only the log: keys seen lately stay good while the
-//! database is away (see [`auth`]).
+//! database is away (see `auth`).
 
-pub mod admin;
-pub mod auth;
-pub mod config;
-pub mod deliveries;
-pub mod docs;
-pub mod document;
-pub mod endpoints;
-pub mod events;
-pub mod filters;
-pub mod history_query;
-pub mod json;
-pub mod page;
-pub mod problem;
-pub mod publish;
-pub mod subscriptions;
-pub mod target_fields;
-pub mod targets;
-pub mod text;
+mod admin;
+mod auth;
+mod config;
+mod deliveries;
+mod docs;
+mod document;
+mod endpoints;
+mod events;
+mod filters;
+mod history_query;
+mod json;
+mod page;
+mod problem;
+mod publish;
+mod subscriptions;
+mod target_fields;
+mod targets;
+mod text;
 
 pub use config::{Config, Encoding};
 pub use document::openapi;

@@ -67,6 +67,8 @@ impl Cursor {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         match text.split_once('.') {
             None => text.parse().ok().map(Self::Id),
+            // Names and ids in lists are short and plain; other text may not be asked of a database.
+            Some((_, name)) if name.len() > 200 || !name.bytes().all(|b| b.is_ascii_graphic()) => None,
             Some((at, name)) => Some(Self::Moment(Millis(at.parse().ok()?), name.to_owned())),
         }
     }
@@ -243,7 +245,7 @@ mod tests {
         ] {
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         }
-        for wrong in ["", "42", "!", "é", &URL_SAFE_NO_PAD.encode("x.y"), &URL_SAFE_NO_PAD.encode([0xff])] {
+        for wrong in ["", "42", "!", "é", &URL_SAFE_NO_PAD.encode("x.y"), &URL_SAFE_NO_PAD.encode([0xff]), &URL_SAFE_NO_PAD.encode("1.\0")] {
             assert_eq!(Cursor::decode(wrong), None, "{wrong}");
         }
     }
