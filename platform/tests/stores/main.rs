@@ -1,0 +1,14 @@
+//! Catalog and history, the same tests over SQLite and over the real Postgres.
+
+mod changes;
+mod endpoints;
+mod filters;
+mod history;
+mod history_lists;
+mod isolation;
+mod matching;
+mod opening;
+mod store;
+mod subscriptions;
+mod targets;
+mod tenants;

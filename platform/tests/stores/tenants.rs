@@ -1,0 +1,116 @@
+//! Tenants and keys.
+
+use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
+use platform::catalog::{CatalogError, KeyRow};
+
+over_both!(
+    a_tenant_is_made_once_found_listed_and_deleted,
+    tenants_are_listed_newest_first_without_gaps,
+    a_tenant_with_targets_stays_and_one_without_takes_its_filters_and_keys_along,
+    a_key_speaks_for_its_tenant_until_it_is_revoked,
+    keys_are_listed_newest_first_without_gaps,
+);
+
+async fn a_tenant_is_made_once_found_listed_and_deleted(store: Store) {
+    let catalog = store.catalog().await;
+    let acme = tenant("acme");
+    assert_eq!(catalog.get_tenant(&acme).await, Err(CatalogError::NotFound));
+    let row = catalog.create_tenant(&acme).await.unwrap();
+    assert_eq!((&row.name, row.created_at), (&acme, store.clock.now()));
+    let again = catalog.create_tenant(&acme).await.unwrap_err();
+    assert_eq!(
+        again,
+        CatalogError::Conflict("there is a tenant \"acme\" already".to_owned())
+    );
+    assert_eq!(catalog.get_tenant(&acme).await, Ok(row.clone()));
+    assert_eq!(catalog.list_tenants(10, None).await, Ok(vec![row]));
+    catalog.delete_tenant(&acme).await.unwrap();
+    assert_eq!(catalog.delete_tenant(&acme).await, Err(CatalogError::NotFound));
+    assert_eq!(catalog.list_tenants(10, None).await, Ok(vec![]));
+}
+
+async fn tenants_are_listed_newest_first_without_gaps(store: Store) {
+    let catalog = store.catalog().await;
+    let mut expected = Vec::new();
+    for n in 0..10 {
+        // Two in each moment.
+        if n % 2 == 0 {
+            store.tick();
+        }
+        expected.push(catalog.create_tenant(&tenant(&format!("t{n}"))).await.unwrap());
+    }
+    expected.reverse();
+    let mut seen = Vec::new();
+    loop {
+        let before = seen
+            .last()
+            .map(|row: &platform::catalog::TenantRow| (row.created_at, row.name.as_str().to_owned()));
+        let page = catalog.list_tenants(3, before).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page);
+    }
+    assert_eq!(seen, expected);
+}
+
+async fn a_tenant_with_targets_stays_and_one_without_takes_its_filters_and_keys_along(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (target, _) = catalog
+        .create_target(&acme, plain_target("https://a.example/"))
+        .await
+        .unwrap();
+    let error = catalog.delete_tenant(&acme).await.unwrap_err();
+    assert!(
+        matches!(&error, CatalogError::Conflict(why) if why.contains("targets")),
+        "{error}"
+    );
+    catalog.delete_target(&acme, target.id, false).await.unwrap();
+    catalog
+        .create_filter(&acme, "all".to_owned(), texts(&["*"]))
+        .await
+        .unwrap();
+    let (_, key) = catalog.create_key(&acme, "ci").await.unwrap();
+    catalog.delete_tenant(&acme).await.unwrap();
+    assert_eq!(catalog.authenticate(&key).await, Ok(None));
+    catalog.create_tenant(&acme).await.unwrap();
+    assert_eq!(catalog.list_filters(&acme, ALL).await, Ok(vec![]));
+}
+
+async fn a_key_speaks_for_its_tenant_until_it_is_revoked(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (row, value) = catalog.create_key(&acme, "ci").await.unwrap();
+    assert_eq!((row.tenant.clone(), row.name.as_str()), (acme.clone(), "ci"));
+    assert!(value.starts_with(&row.prefix) && row.prefix.len() < 16);
+    assert_eq!(
+        catalog.authenticate(&value).await,
+        Ok(Some((row.id, acme.clone())))
+    );
+    assert_eq!(catalog.authenticate(&row.prefix).await, Ok(None));
+    assert_eq!(catalog.authenticate("").await, Ok(None));
+    assert_eq!(catalog.list_keys(&acme, ALL).await, Ok(vec![row.clone()]));
+    let before = catalog.latest_change().await.unwrap();
+    catalog.revoke_key(&acme, row.id).await.unwrap();
+    assert_eq!(catalog.authenticate(&value).await, Ok(None));
+    assert_eq!(
+        catalog.revoke_key(&acme, row.id).await,
+        Err(CatalogError::NotFound)
+    );
+    let changes = catalog.changes_since(before, 10).await.unwrap();
+    assert_eq!(changes.len(), 1, "a revoked key shows in the feed");
+    let nobody = catalog.create_key(&tenant("nobody"), "x").await;
+    assert_eq!(nobody, Err(CatalogError::NotFound));
+}
+
+async fn keys_are_listed_newest_first_without_gaps(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let mut expected = Vec::new();
+    for n in 0..7 {
+        expected.push(catalog.create_key(&acme, &format!("key {n}")).await.unwrap().0);
+    }
+    expected.reverse();
+    assert_eq!(
+        walk(3, |row: &KeyRow| row.id, |page| catalog.list_keys(&acme, page)).await,
+        expected
+    );
+}
