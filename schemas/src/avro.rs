@@ -221,4 +221,6 @@ impl Decoder {
 }
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@
 //! | [`time`] | milliseconds since the epoch, and their RFC 3339 text |
 //! | [`event`] | an event as accepted, and its place in the log |
 //! | [`avro`] | the `WebhookEvent` schemas, framings, encoding and decoding |
+//! | [`accept`] | from a decoded record to an accepted event |
 //! | [`delivery`] | one event for one target: the message that waits in a queue |
 //! | [`wire`] | a delivery as a queue message: body and one attribute |
 //! | [`target`] | where deliveries go: address, headers, secrets, policy |
@@ -19,6 +20,7 @@
 //! | [`signature`] | Standard Webhooks `v1` |
 //! | [`egress`] | which addresses may be dialled |
 
+pub mod accept;
 pub mod avro;
 pub mod delivery;
 pub mod egress;

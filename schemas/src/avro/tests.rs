@@ -1,5 +1,6 @@
-//! Against apache-avro, against damaged and hostile bytes, and against schemas of other hands.
+//! Against apache-avro, and against damaged and hostile bytes.
 
+use super::foreign_tests::record;
 use super::*;
 use apache_avro::Schema;
 use apache_avro::headers::HeaderBuilder as _;
@@ -8,7 +9,7 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use proptest::prelude::*;
 
-fn v1_event() -> WebhookEvent {
+pub(super) fn v1_event() -> WebhookEvent {
     WebhookEvent {
         event_type: "orders.created".to_owned(),
         payload: Bytes::from_static(br#"{"a": 1}"#),
@@ -16,7 +17,7 @@ fn v1_event() -> WebhookEvent {
     }
 }
 
-fn v2_event() -> WebhookEvent {
+pub(super) fn v2_event() -> WebhookEvent {
     WebhookEvent {
         event_id: Some("order-42".to_owned()),
         tenant: Some("acme".to_owned()),
@@ -41,7 +42,7 @@ fn datum_v1(event: &WebhookEvent) -> Vec<u8> {
 }
 
 /// A datum of version 2, as apache-avro writes it.
-fn datum_v2(event: &WebhookEvent) -> Vec<u8> {
+pub(super) fn datum_v2(event: &WebhookEvent) -> Vec<u8> {
     let optional = |value: Option<Value>| match value {
         None => Value::Union(0, Box::new(Value::Null)),
         Some(value) => Value::Union(1, Box::new(value)),
@@ -68,7 +69,7 @@ fn datum_v2(event: &WebhookEvent) -> Vec<u8> {
     )
 }
 
-fn write(schema: &str, fields: Vec<(&str, Value)>) -> Vec<u8> {
+pub(super) fn write(schema: &str, fields: Vec<(&str, Value)>) -> Vec<u8> {
     let schema = Schema::parse_str(schema).unwrap();
     let record = Value::Record(
         fields
@@ -87,15 +88,6 @@ fn by_library(schema: &str, datum: &Bytes) -> Result<WebhookEvent, DecodeError> 
         &foreign::reader_schema(),
         datum,
     )
-}
-
-fn decode_with(schema: &str, datum: Vec<u8>) -> Result<WebhookEvent, DecodeError> {
-    Decoder::new().decode_with(&WriterSchema::parse(schema).unwrap(), &datum.into())
-}
-
-/// A record schema with these fields.
-fn record(fields: &str) -> String {
-    format!(r#"{{"type":"record","name":"Other","namespace":"x.y","fields":[{fields}]}}"#)
 }
 
 #[test]
@@ -315,115 +307,6 @@ fn framings_have_the_words_of_the_configuration() {
     ] {
         assert_eq!(serde_json::to_value(framing).unwrap(), word);
         assert_eq!(serde_json::from_value::<Framing>(word.into()).unwrap(), framing);
-    }
-}
-
-#[test]
-fn a_known_schema_is_known_by_its_form_not_its_text() {
-    let java = SCHEMA_V2.replace(r#""string""#, r#"{"type":"string","avro.java.string":"String"}"#);
-    assert_eq!(
-        WriterSchema::parse(&java).unwrap().known(),
-        Some(datum::Version::V2)
-    );
-    // The same canonical form, another meaning.
-    let micros = SCHEMA_V2.replace("timestamp-millis", "timestamp-micros");
-    assert_eq!(WriterSchema::parse(&micros).unwrap().known(), None);
-    assert_eq!(
-        decode_with(&micros, datum_v2(&v2_event())),
-        Err(DecodeError::Unresolved)
-    );
-    assert_eq!(decode_with(&micros, datum_v2(&v1_event())), Ok(v1_event()));
-}
-
-#[test]
-fn another_writers_schema_is_resolved() {
-    let fields = r#"
-        {"name":"amounts","type":{"type":"array","items":"double"}},
-        {"name":"payload","type":"bytes"},
-        {"name":"tenant","type":"string"},
-        {"name":"level","type":{"type":"enum","name":"Level","symbols":["low","high"]}},
-        {"name":"occurred_at","type":"long"},
-        {"name":"event_type","type":["null","string"]}"#;
-    let written = write(
-        &record(fields),
-        vec![
-            (
-                "amounts",
-                Value::Array(vec![Value::Double(1.5), Value::Double(2.5)]),
-            ),
-            ("payload", Value::Bytes(vec![0xff, 0])),
-            ("tenant", Value::String("acme".to_owned())),
-            ("level", Value::Enum(1, "high".to_owned())),
-            ("occurred_at", Value::Long(5)),
-            (
-                "event_type",
-                Value::Union(1, Box::new(Value::String("a.b".to_owned()))),
-            ),
-        ],
-    );
-    let expected = WebhookEvent {
-        event_type: "a.b".to_owned(),
-        payload: Bytes::from_static(&[0xff, 0]),
-        tenant: Some("acme".to_owned()),
-        occurred_at: Some(Millis(5)),
-        ..WebhookEvent::default()
-    };
-    assert_eq!(decode_with(&record(fields), written), Ok(expected));
-}
-
-#[test]
-fn a_schema_without_what_an_event_needs_does_not_resolve() {
-    let table = [
-        (r#"{"name":"event_type","type":"string"}"#, vec![0x02, b'a']),
-        (r#"{"name":"payload","type":"string"}"#, vec![0x02, b'a']),
-        (
-            r#"{"name":"event_type","type":"string"},{"name":"payload","type":"double"}"#,
-            vec![0x02, b'a', 0, 0, 0, 0, 0, 0, 0, 0],
-        ),
-        (
-            r#"{"name":"event_type","type":["null","string"]},{"name":"payload","type":"string"}"#,
-            vec![0x00, 0x02, b'a'],
-        ),
-    ];
-    for (fields, datum) in table {
-        assert_eq!(
-            decode_with(&record(fields), datum),
-            Err(DecodeError::Unresolved),
-            "{fields}"
-        );
-    }
-    assert_eq!(
-        decode_with(r#""string""#, vec![0x02, b'a']),
-        Err(DecodeError::Unresolved)
-    );
-}
-
-#[test]
-fn a_schema_that_contains_itself_is_refused() {
-    let within = r#"{"name":"event_type","type":"string"},{"name":"payload","type":"string"},
-        {"name":"next","type":["null","x.y.Other"]}"#;
-    assert!(
-        WriterSchema::parse(&record(within))
-            .unwrap_err()
-            .contains("contains itself")
-    );
-    let deeper = r#"{"name":"a","type":{"type":"record","name":"Inner","fields":[
-        {"name":"b","type":{"type":"map","values":{"type":"array","items":"Other"}}}]}}"#;
-    assert!(
-        WriterSchema::parse(&record(deeper))
-            .unwrap_err()
-            .contains("contains itself")
-    );
-    let twice = r#"{"name":"a","type":{"type":"record","name":"Inner","fields":[{"name":"b","type":"int"}]}},
-        {"name":"c","type":"Inner"}"#;
-    assert!(WriterSchema::parse(&record(twice)).is_ok());
-    for wrong in [
-        "",
-        "{}",
-        "nonsense",
-        r#"{"type":"record","name":"A","fields":[{"name":"b","type":"Gone"}]}"#,
-    ] {
-        assert!(WriterSchema::parse(wrong).is_err(), "{wrong}");
     }
 }
 
