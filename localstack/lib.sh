@@ -95,10 +95,15 @@ port() {
   port=$(<"$file")
 }
 
-# Before a start: somebody else may have taken the port while the service was down.
+# Before a start: somebody else may have taken the port while the service was down. A killed process
+# keeps it for a moment, until the last of its threads is gone.
 settle_port() {
   port "$1"
-  port_open "$port" || return 0
+  local _
+  for _ in {1..20}; do
+    port_open "$port" || return 0
+    sleep 0.1
+  done
   say "$1: port $port is taken, choosing another"
   rm "$run/$1.port"
   port "$1"
@@ -163,7 +168,7 @@ ensure() {
   local name=$1 pid
   if alive "$name"; then
     wait_healthy "$name" 10 && return
-    say "$name: alive but not healthy, starting it again"
+    ! alive "$name" || say "$name: alive but not healthy, starting it again"
     "stop_$name"
   fi
   "install_$name"

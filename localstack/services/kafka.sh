@@ -2,14 +2,14 @@
 # Apache Kafka, one node. Its data outlives a crash of the process, not `down`.
 
 fetch_kafka() {
-  mvn -q -B -f "$here/kafka/pom.xml" -Dkafka.version="$KAFKA_VERSION" \
+  mvn -q -B -f "$here/kafka/pom.xml" -Dkafka.version="$KAFKA_VERSION" -Dlog4j.version="$LOG4J_VERSION" \
     dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$1"
 }
 
 install_kafka() {
   need java default-jre-headless
   need mvn maven
-  once kafka "$KAFKA_VERSION" fetch_kafka
+  once kafka "$KAFKA_VERSION $LOG4J_VERSION" fetch_kafka
 }
 
 start_kafka() {

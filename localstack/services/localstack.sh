@@ -16,7 +16,7 @@ start_localstack() {
   settle_port localstack
   mkdir -p "$data/localstack"
   local settings=(
-    SERVICES=sqs,s3 EAGER_SERVICE_LOADING=1
+    SERVICES="sqs,s3" EAGER_SERVICE_LOADING=1
     GATEWAY_LISTEN="127.0.0.1:$port"
     # Addresses it hands out must resolve without a name server.
     LOCALSTACK_HOST="127.0.0.1:$port" SQS_ENDPOINT_STRATEGY=path
@@ -25,9 +25,11 @@ start_localstack() {
     # Per message costs that nobody looks at.
     SQS_DISABLE_CLOUDWATCH_METRICS=1 LS_LOG=warning
     # Everything it writes, object bodies included, goes where `down` deletes it.
-    FILESYSTEM_ROOT="$data/localstack" TMPDIR="$data/localstack" HOME="$data/localstack"
+    # (which it does only if it does not think it has a container to itself).
+    OVERRIDE_IN_DOCKER=0 FILESYSTEM_ROOT="$data/localstack" TMPDIR="$data/localstack" HOME="$data/localstack"
   )
-  launch localstack env "${settings[@]}" "$cache/localstack/venv/bin/python" -m localstack.runtime.main
+  launch localstack env "${settings[@]}" "$cache/localstack/venv/bin/python" \
+    "$here/python/localstack_loopback.py"
 }
 
 healthy_localstack() {
@@ -37,7 +39,8 @@ healthy_localstack() {
   [[ $health =~ \"s3\":\ *\"(running|available)\" && $health =~ \"sqs\":\ *\"(running|available)\" ]]
 }
 
-stop_localstack() { stop localstack TERM; }
+# All it has is in memory.
+stop_localstack() { stop localstack KILL; }
 
 env_localstack() {
   port localstack

@@ -27,6 +27,7 @@ drop=()
 ((EUID != 0)) || drop=(setpriv --reuid=postgres --regid=postgres --init-groups --)
 
 # Where its user can reach it: beside the other data, or else in /var/tmp under this world's name.
+pgdata=
 postgres_dir() {
   pgdata=$data/postgres
   [[ -e $run/postgres.elsewhere ]] && pgdata=$(<"$run/postgres.elsewhere")
@@ -56,17 +57,35 @@ place_postgres() {
   mv "$new" "$pgdata"
 }
 
+# Ends what a killed server left behind: a child busy with a query notices only when that is done, and
+# no new server starts on the data before. Known by program and directory, nobody else's are touched.
+sweep_postgres() {
+  local process left=1 deadline=$((SECONDS + 5))
+  postgres_dir
+  while ((left && SECONDS < deadline)); do
+    left=0
+    for process in /proc/[0-9]*; do
+      if [[ $(readlink "$process/cwd") == "$pgdata" && $(readlink "$process/exe") == */postgres ]]; then
+        kill -s KILL "${process#/proc/}" 2>/dev/null || true
+        left=1
+      fi
+    done
+  done
+}
+
 start_postgres() {
+  local old
   settle_port postgres
   place_postgres
+  # A server that was killed leaves its pid file. While the pid is a zombie (some containers' init
+  # reaps late or never) Postgres would take it for a running server, so it is told a pid that cannot
+  # be. The rest of the file stays: by it Postgres finds the old server's shared memory.
+  if [[ -e $pgdata/postmaster.pid ]]; then
+    sweep_postgres
+    old=$(head -n 1 "$pgdata/postmaster.pid")
+    birth "$old" >/dev/null || sed -i '1s/.*/4194305/' "$pgdata/postmaster.pid"
+  fi
   launch postgres "${drop[@]}" "$pg/postgres" -D "$pgdata" -p "$port"
-  # The children of a killed server hold its shared memory for a moment, and a new one will not start.
-  local tries=0
-  while [[ -e $pgdata/postmaster.pid ]] && ((tries++ < 10)); do
-    sleep 0.3
-    alive postgres && break
-    launch postgres "${drop[@]}" "$pg/postgres" -D "$pgdata" -p "$port"
-  done
 }
 
 healthy_postgres() {
@@ -75,7 +94,10 @@ healthy_postgres() {
 }
 
 # INT: end the sessions and stop at once. A kill would leave shared memory behind.
-stop_postgres() { stop postgres INT; }
+stop_postgres() {
+  stop postgres INT
+  sweep_postgres
+}
 
 env_postgres() {
   port postgres
