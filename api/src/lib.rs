@@ -1,1 +1,125 @@
-//! Placeholder.
+//! The REST API: what tenants say they want delivered and where, and what became of it.
+//!
+//! ```text
+//! request ─▶ auth ─▶ json / page ─▶ targets, filters, subscriptions, endpoints ─▶ catalog
+//!             │                 ├─▶ events (POST) ─▶ publish ─▶ event log
+//!             │                 ├─▶ events, deliveries (GET) ─▶ history
+//!             │                 └─▶ admin ─▶ catalog
+//!             └─▶ problem: every refusal, as `application/problem+json`
+//! ```
+//!
+//! The tenant comes from the API key and is the first argument of every catalog and history call.
+//! `document` gathers the routes and describes them as they are: a route that is not described
+//! does not exist. Publishing an event needs only the log: keys seen lately stay good while the
+//! database is away (see `auth`).
+
+mod admin;
+mod auth;
+mod config;
+mod deliveries;
+mod docs;
+mod document;
+mod endpoints;
+mod events;
+mod filters;
+mod history_query;
+mod json;
+mod page;
+mod problem;
+mod publish;
+mod subscriptions;
+mod target_fields;
+mod targets;
+mod text;
+
+pub use config::{Config, Encoding};
+pub use document::openapi;
+
+use auth::Keys;
+use axum::Router;
+use axum::serve::ListenerExt;
+use platform::catalog::Catalog;
+use platform::clock::Clock;
+use platform::event_log::EventLog;
+use platform::history::History;
+use problem::Problem;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// What the API stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// Tenants, keys, targets, filters, subscriptions.
+    pub catalog: Catalog,
+    /// Events, deliveries, attempts.
+    pub history: History,
+    /// Where events go.
+    pub log: Arc<dyn EventLog>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What every handler is given.
+pub(crate) struct Server {
+    pub config: Config,
+    pub parts: Parts,
+    pub keys: Keys,
+    /// `/openapi.json`.
+    pub document: bytes::Bytes,
+}
+
+/// The handlers' state.
+pub(crate) type Shared = Arc<Server>;
+
+/// Why the API stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The listening socket failed.
+    #[error("the API cannot listen: {0}")]
+    Listen(#[from] std::io::Error),
+}
+
+/// Serves the API until `shutdown`, then finishes the requests that run. The caller bounds how
+/// long that may take.
+///
+/// # Errors
+/// When the listening socket fails.
+pub async fn run(
+    config: Config,
+    parts: Parts,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let address = listener.local_addr()?;
+    let router = router(&config, parts);
+    tracing::info!(%address, base_path = %config.base_path, "api listening");
+    // Answers are small: waiting to fill a packet would only add to their latency.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await?;
+    tracing::info!("api stopped");
+    Ok(())
+}
+
+/// The API as a router: all routes under `config.base_path`, and a landing page at `/`.
+#[must_use]
+pub fn router(config: &Config, parts: Parts) -> Router {
+    let (routes, document) = document::assemble(config);
+    let server = Arc::new(Server {
+        config: config.clone(),
+        keys: Keys::new(config.admin_key.as_deref()),
+        parts,
+        // Unwrap safety: the document has text keys only, which always serialise.
+        document: document.to_json().expect("the document serialises").into(),
+    });
+    routes
+        .fallback(async || Problem::no_such_route())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(server)
+}

@@ -1,0 +1,219 @@
+//! Who is asking: API keys, and the admin key.
+//!
+//! A tenant's key is looked up in the catalog by its SHA-256 and remembered for a moment, so that
+//! publishing costs no database request. While the database is away, a key that was good within
+//! the last quarter of an hour stays good, since publishing needs only the log.
+
+use crate::Shared;
+use crate::problem::Problem;
+use axum::extract::FromRequestParts;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::HeaderMap;
+use moka::Expiry;
+use moka::future::Cache;
+use platform::catalog::{Catalog, CatalogError};
+use ring::{digest, hmac};
+use schemas::ids::Tenant;
+use std::time::{Duration, Instant};
+
+/// How long a good key is not asked for again. With [`PATIENCE`] it makes the two seconds after
+/// which a revoked key must be refused everywhere.
+const GOOD_FOR: Duration = Duration::from_millis(1500);
+/// How long an unknown key is not asked for again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(1);
+/// How long the database has to answer for a key that was good before.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a key is taken as still good before an absent database is asked again.
+const STALE_FOR: Duration = Duration::from_secs(5);
+/// How long a key that was good stays good while the database is away.
+const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
+/// At most so many keys are remembered.
+const CAPACITY: u64 = 100_000;
+/// No key is longer.
+const LONGEST_KEY: usize = 200;
+
+/// The tenant a request speaks for.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its name, ready to stand in a record's header.
+    pub name: Bytes,
+}
+
+/// Proof that a request brought the admin key.
+#[derive(Clone, Copy, Debug)]
+pub struct Admin;
+
+type Hash = [u8; digest::SHA256_OUTPUT_LEN];
+
+#[derive(Clone)]
+enum Answer {
+    Good(Caller),
+    /// Was good; the database is away.
+    Stale(Caller),
+    Unknown,
+}
+
+struct Lifetimes;
+
+impl Expiry<Hash, Answer> for Lifetimes {
+    fn expire_after_create(&self, _: &Hash, answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(match answer {
+            Answer::Good(_) => GOOD_FOR,
+            Answer::Stale(_) => STALE_FOR,
+            Answer::Unknown => UNKNOWN_FOR,
+        })
+    }
+}
+
+/// The keys seen lately, and the admin key.
+pub struct Keys {
+    answers: Cache<Hash, Answer>,
+    last_good: Cache<Hash, Caller>,
+    admin: Option<(hmac::Key, hmac::Tag)>,
+}
+
+impl Keys {
+    /// No keys seen yet.
+    #[must_use]
+    pub fn new(admin_key: Option<&str>) -> Self {
+        Self {
+            answers: Cache::builder()
+                .max_capacity(CAPACITY)
+                .expire_after(Lifetimes)
+                .build(),
+            last_good: Cache::builder()
+                .max_capacity(CAPACITY)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+            admin: admin_key.map(|key| {
+                let keyed = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+                let tag = hmac::sign(&keyed, key.as_bytes());
+                (keyed, tag)
+            }),
+        }
+    }
+
+    /// Forgets all keys: one was revoked here.
+    pub fn forget(&self) {
+        self.answers.invalidate_all();
+        self.last_good.invalidate_all();
+    }
+
+    /// The tenant whose key the request brought.
+    ///
+    /// # Errors
+    /// 401 without a good key, 403 for the admin key, 503 when the database is away and the key
+    /// was not seen lately.
+    pub async fn caller(&self, catalog: &Catalog, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let key = bearer(headers)?;
+        // Unwrap safety: SHA-256 gives as many bytes as `Hash` has.
+        let hash: Hash = digest::digest(&digest::SHA256, key.as_bytes())
+            .as_ref()
+            .try_into()
+            .expect("a SHA-256");
+        let answer = match self.answers.get(&hash).await {
+            Some(answer) => answer,
+            // One lookup per key at a time, whatever the number of requests that wait for it.
+            None => self
+                .answers
+                .try_get_with(hash, self.look_up(catalog, hash, key))
+                .await
+                .map_err(|error| Problem::from(CatalogError::clone(&error)))?,
+        };
+        match answer {
+            Answer::Good(caller) | Answer::Stale(caller) => Ok(caller),
+            Answer::Unknown if self.is_admin(key) => Err(Problem::forbidden(
+                "the admin key belongs to no tenant: use one of the tenant's API keys here",
+            )),
+            Answer::Unknown => Err(Problem::unauthorized("this API key is not known, or was revoked")),
+        }
+    }
+
+    async fn look_up(&self, catalog: &Catalog, hash: Hash, key: &str) -> Result<Answer, CatalogError> {
+        let remembered = self.last_good.get(&hash).await;
+        let asked = match &remembered {
+            None => catalog.authenticate(key).await,
+            Some(_) => tokio::time::timeout(PATIENCE, catalog.authenticate(key))
+                .await
+                .unwrap_or_else(|_| Err(CatalogError::Unavailable(format!("no answer within {PATIENCE:?}")))),
+        };
+        match (asked, remembered) {
+            (Ok(Some((_, tenant))), _) => {
+                let name = Bytes::copy_from_slice(tenant.as_str().as_bytes());
+                let caller = Caller { tenant, name };
+                self.last_good.insert(hash, caller.clone()).await;
+                Ok(Answer::Good(caller))
+            }
+            (Ok(None), _) => {
+                self.last_good.invalidate(&hash).await;
+                Ok(Answer::Unknown)
+            }
+            (Err(CatalogError::Unavailable(error)), Some(caller)) => {
+                tracing::warn!(%error, "API key not checked again: the database is away");
+                Ok(Answer::Stale(caller))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Compares in constant time: of the keys only their tags meet.
+    fn is_admin(&self, key: &str) -> bool {
+        self.admin
+            .as_ref()
+            .is_some_and(|(keyed, tag)| hmac::verify(keyed, key.as_bytes(), tag.as_ref()).is_ok())
+    }
+
+    fn admin(&self, headers: &HeaderMap) -> Result<Admin, Problem> {
+        let key = bearer(headers)?;
+        if self.is_admin(key) {
+            Ok(Admin)
+        } else if self.admin.is_none() {
+            Err(Problem::forbidden(
+                "administration over HTTP is off: no api.admin_key is configured",
+            ))
+        } else {
+            Err(Problem::forbidden("this path takes the admin key only"))
+        }
+    }
+}
+
+/// The key of `Authorization: Bearer KEY`.
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Err(Problem::unauthorized(
+            "no API key: send the header authorization: Bearer hk_…",
+        ));
+    };
+    let key = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim());
+    match key {
+        Some(key) if !key.is_empty() && key.len() <= LONGEST_KEY => Ok(key),
+        Some(_) | None => Err(Problem::unauthorized(
+            "the authorization header is not of the form Bearer hk_…",
+        )),
+    }
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
+        server.keys.caller(&server.parts.catalog, &parts.headers).await
+    }
+}
+
+impl FromRequestParts<Shared> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
+        server.keys.admin(&parts.headers)
+    }
+}

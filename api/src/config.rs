@@ -1,0 +1,33 @@
+//! What the API needs to know.
+
+use schemas::egress::EgressRules;
+use schemas::schedule::RetryPolicy;
+
+/// The API's configuration, checked before it comes here. No `Debug`: it holds the admin key.
+#[derive(Clone)]
+pub struct Config {
+    /// What all paths begin with: `/v1`. Begins with `/` and does not end with one.
+    pub base_path: String,
+    /// The bearer key of the admin routes; without one they answer 403.
+    pub admin_key: Option<String>,
+    /// The topic that published events are appended to.
+    pub topic: String,
+    /// How that topic's records say which schema wrote them.
+    pub encoding: Encoding,
+    /// The largest payload of one event, in bytes.
+    pub max_payload: usize,
+    /// Which addresses targets may have.
+    pub rules: EgressRules,
+    /// What a target's retry policy takes where it leaves something out.
+    pub retry: RetryPolicy,
+}
+
+/// How published events are written: as the topic's readers expect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// A bare Avro datum.
+    #[default]
+    Raw,
+    /// Single-object encoding: the schema's fingerprint before the datum.
+    SingleObject,
+}

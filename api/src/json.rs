@@ -1,0 +1,210 @@
+//! JSON in and out: bodies read with the name of every field that is wrong.
+//!
+//! Malformed JSON answers 400 with its line and column; a wrong type or an unknown field answers
+//! 422 with the field; what the fields hold is checked with [`Checks`], which names them all.
+
+use crate::Shared;
+use crate::problem::{FieldError, Problem};
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::LengthLimitError;
+use platform::catalog::Change;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::error::Category;
+
+/// The largest body of a request that is not an event: 1 MiB.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// A JSON body, read or to be written.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(body, MAX_BODY).await?;
+        // Nothing at all means no fields: some requests need none.
+        if bytes.is_empty() {
+            return parse(b"{}").map(Self);
+        }
+        if media_type(&parts.headers)? == MediaType::Ndjson {
+            return Err(unsupported("application/x-ndjson"));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        // Unwrap safety: our answers are structs with text keys, which always serialise.
+        let body = serde_json::to_vec(&self.0).expect("answers serialise");
+        let json = HeaderValue::from_static("application/json");
+        ([(CONTENT_TYPE, json)], body).into_response()
+    }
+}
+
+/// What a body says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`, or nothing.
+    Json,
+    /// `application/x-ndjson`.
+    Ndjson,
+}
+
+/// The body's media type.
+///
+/// # Errors
+/// 415 for any other.
+pub fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(MediaType::Json);
+    };
+    let text = value.to_str().unwrap_or("");
+    let essence = text.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(MediaType::Json)
+    } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
+        Ok(MediaType::Ndjson)
+    } else {
+        Err(unsupported(essence))
+    }
+}
+
+fn unsupported(given: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        format!(
+            "content-type {given:?} is not taken here: send application/json \
+             (or application/x-ndjson for many events at once)"
+        ),
+    )
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// 413 for a larger one, 400 when it breaks off.
+pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, limit).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
+        if too_large {
+            Problem::too_large(format!("the request's body is larger than {limit} bytes"))
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "the request's body broke off")
+        }
+    })
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// 400 for malformed JSON, 422 for a wrong type or an unknown field.
+pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
+    parse_or_explain(bytes).map_err(|(status, error)| match status {
+        StatusCode::BAD_REQUEST => Problem::with_errors(
+            status,
+            format!("the body is not JSON: {}", error.message),
+            Vec::new(),
+        ),
+        _ => Problem::invalid(vec![error]),
+    })
+}
+
+/// Reads JSON, or says with which status and why not.
+pub(crate) fn parse_or_explain<'de, T: Deserialize<'de>>(
+    bytes: &'de [u8],
+) -> Result<T, (StatusCode, FieldError)> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut track = serde_path_to_error::Track::new();
+    T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+        .and_then(|value| json.end().map(|()| value))
+        .map_err(|error| {
+            let status = match error.classify() {
+                Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
+                Category::Syntax | Category::Eof | Category::Io => StatusCode::BAD_REQUEST,
+            };
+            let path = track.path().to_string();
+            let field = if path == "." { "body".to_owned() } else { path };
+            (status, FieldError::new(field, error.to_string()))
+        })
+}
+
+/// Reads a field of a PATCH that is there: null is a value too.
+///
+/// # Errors
+/// The type's own.
+pub fn change<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Change<T>, D::Error> {
+    T::deserialize(from).map(Change::Set)
+}
+
+/// Collects what is wrong with the fields of a request, to name them all in one answer.
+///
+/// The value a check returns after a failure is a stand-in that is never used, since
+/// [`finish`](Self::finish) then fails.
+#[derive(Debug, Default)]
+pub struct Checks(Vec<FieldError>);
+
+impl Checks {
+    /// Notes a failure.
+    pub fn fail(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError::new(field, message));
+    }
+
+    /// The value, or a failure noted.
+    pub fn take<T: Default, E: ToString>(&mut self, field: &str, checked: Result<T, E>) -> T {
+        checked.unwrap_or_else(|error| {
+            self.fail(field, error.to_string());
+            T::default()
+        })
+    }
+
+    /// The value of a field that must be there.
+    pub fn require<T: Default>(&mut self, field: &str, value: Option<T>) -> T {
+        self.take(field, value.ok_or("is missing"))
+    }
+
+    /// The value of a field that must be there, checked.
+    pub fn required<T, U: Default, E: ToString>(
+        &mut self,
+        field: &str,
+        value: Option<T>,
+        check: impl FnOnce(T) -> Result<U, E>,
+    ) -> U {
+        match value {
+            Some(value) => self.take(field, check(value)),
+            None => self.require(field, None),
+        }
+    }
+
+    /// A changed field's value, checked; an unchanged one stays so.
+    pub fn change<T, U: Default, E: ToString>(
+        &mut self,
+        field: &str,
+        change: Change<T>,
+        check: impl FnOnce(T) -> Result<U, E>,
+    ) -> Change<U> {
+        match change {
+            Change::Keep => Change::Keep,
+            Change::Set(value) => Change::Set(self.take(field, check(value))),
+        }
+    }
+
+    /// Fails if anything was noted.
+    ///
+    /// # Errors
+    /// 422 with all the fields.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(self.0))
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! A target's fields in the API, and what they may hold.
+
+use crate::Config;
+use crate::json::{Checks, change};
+use crate::problem::Problem;
+use crate::text::{Span, Time, plain};
+use platform::catalog::{Change, NewTarget, Target, TargetPatch};
+use schemas::egress;
+use schemas::schedule::RetryPolicy;
+use schemas::target::TargetState;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// A target's own headers are at most so many.
+const MAX_HEADERS: usize = 50;
+/// Names and values of a target's own headers have at most so many bytes together.
+const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// One attempt takes at least this long before it is given up.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
+/// One attempt takes at most this long.
+const MOST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A delivery is tried for at most this long.
+const MOST_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Attempts per second at most, whatever the target's rate limit.
+const MOST_RATE: u32 = 100_000;
+
+/// A target: where deliveries go.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Target, example = json!({
+    "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "the shop's order desk",
+    "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "rateLimit": 100,
+    "retryPolicy": {"window": "1day", "first": "5s", "factor": 3.0, "max": "4h", "jitter": 0.2},
+    "timeout": "15s", "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
+}))]
+pub struct TargetBody {
+    /// Its id: a number below 2^53.
+    id: i64,
+    /// The normalised address.
+    url: String,
+    /// What it is for.
+    description: Option<String>,
+    /// Its own headers, sent with each delivery; names in lower case.
+    headers: BTreeMap<String, String>,
+    /// Whom to write to when deliveries are given up: an e-mail address.
+    contact: Option<String>,
+    /// `active`, `disabled` or `unverified`; changed with `enable` and `disable`.
+    #[schema(value_type = StateWord)]
+    state: TargetState,
+    /// Attempts per second at most; null for no limit of its own.
+    rate_limit: Option<u32>,
+    /// Its own retry policy; null for the server's.
+    retry_policy: Option<RetryPolicyBody>,
+    /// Its own time limit for one attempt; null for the server's.
+    timeout: Option<Span>,
+    /// When it was made.
+    created_at: Time,
+    /// When it was last changed.
+    updated_at: Time,
+}
+
+/// Whether a target takes deliveries.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase", as = TargetState)]
+#[allow(dead_code, reason = "describes schemas::target::TargetState")]
+enum StateWord {
+    /// It does.
+    Active,
+    /// Switched off, by hand or after too many failures: its deliveries are canceled.
+    Disabled,
+    /// Not yet proved to belong to the tenant: gets no deliveries.
+    Unverified,
+}
+
+impl From<Target> for TargetBody {
+    fn from(target: Target) -> Self {
+        Self {
+            id: target.id.0,
+            url: target.url,
+            description: target.description,
+            headers: target.headers.into_iter().collect(),
+            contact: target.contact,
+            state: target.state,
+            rate_limit: target.rate_limit,
+            retry_policy: target.retry.map(RetryPolicyBody::from),
+            timeout: target.timeout.map(Span),
+            created_at: Time(target.created_at),
+            updated_at: Time(target.updated_at),
+        }
+    }
+}
+
+/// A target, and the secret its deliveries are signed with.
+#[derive(Serialize, ToSchema)]
+#[schema(as = NewTarget)]
+pub struct TargetWithSecret {
+    /// The target.
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub target: TargetBody,
+    /// The signing secret (Standard Webhooks `v1`). Shown this once.
+    #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    pub secret: String,
+}
+
+/// How long and how often to keep trying. What is left out is as the server's configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = RetryPolicy)]
+pub struct RetryPolicyBody {
+    /// Tries end this long after the event was accepted; at most 30 days.
+    #[schema(example = "1day")]
+    window: Option<Span>,
+    /// The pause after the first failure.
+    #[schema(example = "5s")]
+    first: Option<Span>,
+    /// Each pause is this many times the one before: 1 to 100.
+    #[schema(example = 3.0, minimum = 1, maximum = 100)]
+    factor: Option<f64>,
+    /// No pause is longer than this.
+    #[schema(example = "4h")]
+    max: Option<Span>,
+    /// A pause is lengthened by up to this share of itself: 0 to 1.
+    #[schema(example = 0.2, minimum = 0, maximum = 1)]
+    jitter: Option<f64>,
+}
+
+impl From<RetryPolicy> for RetryPolicyBody {
+    fn from(policy: RetryPolicy) -> Self {
+        Self {
+            window: Some(Span(policy.window)),
+            first: Some(Span(policy.first)),
+            factor: Some(policy.factor),
+            max: Some(Span(policy.max)),
+            jitter: Some(policy.jitter),
+        }
+    }
+}
+
+impl RetryPolicyBody {
+    fn check(self, checks: &mut Checks, defaults: RetryPolicy) -> RetryPolicy {
+        let mut span = |name: &str, given: Option<Span>, default: Duration, least: Duration| match given {
+            None => default,
+            Some(span) => checks.take(&format!("retryPolicy.{name}"), span.within(least, MOST_WINDOW)),
+        };
+        let policy = RetryPolicy {
+            window: span("window", self.window, defaults.window, Duration::from_secs(1)),
+            first: span("first", self.first, defaults.first, Duration::from_millis(1)),
+            factor: self.factor.unwrap_or(defaults.factor),
+            max: span("max", self.max, defaults.max, Duration::from_millis(1)),
+            jitter: self.jitter.unwrap_or(defaults.jitter),
+        };
+        // Written so that a NaN fails too.
+        if !(1.0..=100.0).contains(&policy.factor) {
+            checks.fail("retryPolicy.factor", format!("{} is not between 1 and 100", policy.factor));
+        }
+        if !(0.0..=1.0).contains(&policy.jitter) {
+            checks.fail("retryPolicy.jitter", format!("{} is not between 0 and 1", policy.jitter));
+        }
+        policy
+    }
+}
+
+const READ_ONLY_STATE: &str = "is read-only: POST to the target's /enable or /disable instead";
+
+/// A target to make. Only `url` is needed.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = TargetToMake, example = json!({"url": "https://example.com/hooks", "description": "the shop's order desk"}))]
+pub struct NewTargetBody {
+    /// Where to POST: `https`, a public host, no user or password.
+    #[schema(value_type = String, required = true, example = "https://example.com/hooks")]
+    url: Option<String>,
+    /// What it is for; at most 1000 characters.
+    description: Option<String>,
+    /// Headers of its own to send with each delivery.
+    #[schema(example = json!({"x-shop": "42"}))]
+    headers: Option<BTreeMap<String, String>>,
+    /// Whom to write to when deliveries are given up: an e-mail address.
+    #[schema(example = "ops@example.com")]
+    contact: Option<String>,
+    #[schema(ignore)]
+    state: Option<IgnoredAny>,
+    /// Attempts per second at most.
+    #[schema(minimum = 1, maximum = 100_000)]
+    rate_limit: Option<u32>,
+    /// Its own retry policy.
+    retry_policy: Option<RetryPolicyBody>,
+    /// Its own time limit for one attempt: 100ms to 60s.
+    timeout: Option<Span>,
+}
+
+impl NewTargetBody {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// 422 with all that are wrong.
+    pub fn check(self, config: &Config) -> Result<NewTarget, Problem> {
+        let mut checks = Checks::default();
+        if self.state.is_some() {
+            checks.fail("state", READ_ONLY_STATE);
+        }
+        let new = NewTarget {
+            url: checks.required("url", self.url, |url| address(url, config)),
+            description: self
+                .description
+                .map(|text| checks.take("description", description(text))),
+            headers: self.headers.map_or_else(Vec::new, |map| headers(&mut checks, map)),
+            contact: self.contact.map(|text| checks.take("contact", contact(text))),
+            state: TargetState::Active,
+            rate_limit: self.rate_limit.map(|limit| checks.take("rateLimit", rate(limit))),
+            retry: self.retry_policy.map(|policy| policy.check(&mut checks, config.retry)),
+            timeout: self.timeout.map(|span| checks.take("timeout", timeout(span))),
+        };
+        checks.finish()?;
+        Ok(new)
+    }
+}
+
+/// What to change of a target: a field left out stays, a null empties it.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = TargetChange, example = json!({"url": "https://example.com/hooks/2", "rateLimit": null}))]
+pub struct TargetPatchBody {
+    /// Where to POST.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = String, required = false, example = "https://example.com/hooks/2")]
+    url: Change<String>,
+    /// What it is for.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<String>)]
+    description: Change<Option<String>>,
+    /// All its own headers: those not named here go.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Change<Option<BTreeMap<String, String>>>,
+    /// An e-mail address.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<String>, example = "ops@example.com")]
+    contact: Change<Option<String>>,
+    #[schema(ignore)]
+    state: Option<IgnoredAny>,
+    /// Attempts per second at most.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
+    rate_limit: Change<Option<u32>>,
+    /// Its own retry policy, as a whole: what is left out is as the server's configuration says.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<RetryPolicyBody>)]
+    retry_policy: Change<Option<RetryPolicyBody>>,
+    /// Its own time limit for one attempt: 100ms to 60s.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<Span>)]
+    timeout: Change<Option<Span>>,
+}
+
+impl TargetPatchBody {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// 422 with all that are wrong.
+    pub fn check(self, config: &Config) -> Result<TargetPatch, Problem> {
+        let mut checks = Checks::default();
+        if self.state.is_some() {
+            checks.fail("state", READ_ONLY_STATE);
+        }
+        let patch = TargetPatch {
+            url: checks.change("url", self.url, |url| address(url, config)),
+            description: checks.change("description", self.description, |text| {
+                text.map(description).transpose()
+            }),
+            headers: match self.headers {
+                Change::Keep => Change::Keep,
+                Change::Set(map) => Change::Set(headers(&mut checks, map.unwrap_or_default())),
+            },
+            contact: checks.change("contact", self.contact, |text| text.map(contact).transpose()),
+            state: Change::Keep,
+            rate_limit: checks.change("rateLimit", self.rate_limit, |limit| limit.map(rate).transpose()),
+            retry: match self.retry_policy {
+                Change::Keep => Change::Keep,
+                Change::Set(policy) => {
+                    Change::Set(policy.map(|policy| policy.check(&mut checks, config.retry)))
+                }
+            },
+            timeout: checks.change("timeout", self.timeout, |span| span.map(timeout).transpose()),
+        };
+        checks.finish()?;
+        Ok(patch)
+    }
+}
+
+/// A target's address, normalised.
+///
+/// # Errors
+/// Says why it may not be one.
+pub fn address(url: String, config: &Config) -> Result<String, String> {
+    egress::check_url(&url, &config.rules).map_err(|error| error.to_string())
+}
+
+fn description(text: String) -> Result<String, String> {
+    plain(text, 1000)
+}
+
+/// Not the whole grammar of addresses: enough to catch a slip, and nothing that could break a mail.
+fn contact(text: String) -> Result<String, String> {
+    let fits = text.len() <= 254
+        && text
+            .split_once('@')
+            .is_some_and(|(who, host)| !who.is_empty() && !host.is_empty() && !host.contains('@'))
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>,;\"".contains(c));
+    if fits {
+        Ok(text)
+    } else {
+        let shown: String = text.chars().take(80).collect();
+        Err(format!("{shown:?} is not an e-mail address such as ops@example.com"))
+    }
+}
+
+fn rate(limit: u32) -> Result<u32, String> {
+    if (1..=MOST_RATE).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(format!("{limit} is not between 1 and {MOST_RATE} (attempts per second); null for no limit"))
+    }
+}
+
+fn timeout(span: Span) -> Result<Duration, String> {
+    span.within(LEAST_TIMEOUT, MOST_TIMEOUT)
+}
+
+/// Headers with their names in lower case.
+fn headers(checks: &mut Checks, given: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if given.len() > MAX_HEADERS {
+        checks.fail("headers", format!("are {}; at most {MAX_HEADERS} fit", given.len()));
+        return Vec::new();
+    }
+    if bytes > MAX_HEADER_BYTES {
+        checks.fail("headers", format!("have {bytes} bytes; at most {MAX_HEADER_BYTES} fit"));
+        return Vec::new();
+    }
+    for (name, value) in given {
+        if let Err(error) = egress::check_header(&name, &value) {
+            checks.fail(format!("headers.{name}"), error);
+        } else if headers.insert(name.to_ascii_lowercase(), value).is_some() {
+            checks.fail(format!("headers.{name}"), "is there twice: names have no case");
+        }
+    }
+    headers.into_iter().collect()
+}

@@ -1,0 +1,221 @@
+//! `/webhooks/targets`: where deliveries go.
+
+use crate::auth::Caller;
+use crate::json::{Checks, Json};
+use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
+use crate::problem::Problem;
+use crate::target_fields::{NewTargetBody, TargetBody, TargetPatchBody, TargetWithSecret};
+use crate::text::Span;
+use crate::{Server, Shared};
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use http::header::LOCATION;
+use platform::catalog::{Change, TargetPatch};
+use schemas::ids::TargetId;
+use schemas::target::TargetState;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+const TAG: &str = "targets";
+/// How long old secrets go on signing after a rotation that does not say.
+const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 3600);
+/// How long old secrets go on signing at most.
+const MOST_OVERLAP: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The routes of this file.
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::default()
+        .routes(routes!(list_targets, create_target))
+        .routes(routes!(get_target, patch_target, delete_target))
+        .routes(routes!(rotate_secret))
+        .routes(routes!(enable_target))
+        .routes(routes!(disable_target))
+}
+
+/// List targets
+///
+/// All targets of the tenant, newest first.
+#[utoipa::path(get, path = "/webhooks/targets", tag = TAG, params(PageParams),
+    responses((status = 200, description = "One page of targets.", body = List<TargetBody>)))]
+async fn list_targets(
+    State(server): State<Shared>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Result<Json<List<TargetBody>>, Problem> {
+    let (limit, page) = params.by_id()?;
+    let rows = server.parts.catalog.list_targets(&caller.tenant, page).await?;
+    Ok(Json(List::of(rows, limit, |target| Cursor::Id(target.id.0))))
+}
+
+/// Create a target
+///
+/// The answer carries the signing secret, the only time it is shown. The target gets deliveries
+/// once a subscription ties it to a filter. The address must be https on a public host, unless the
+/// server's configuration allows otherwise.
+#[utoipa::path(post, path = "/webhooks/targets", tag = TAG, request_body = NewTargetBody,
+    responses((status = 201, description = "The target, with its secret.", body = TargetWithSecret,
+        headers(("location" = String, description = "The target's path.")))))]
+async fn create_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Json(body): Json<NewTargetBody>,
+) -> Result<impl IntoResponse, Problem> {
+    let new = body.check(&server.config)?;
+    let (target, secret) = server.parts.catalog.create_target(&caller.tenant, new).await?;
+    let location = format!("{}/webhooks/targets/{}", server.config.base_path, target.id);
+    let target = target.into();
+    Ok((
+        StatusCode::CREATED,
+        [(LOCATION, location)],
+        Json(TargetWithSecret { target, secret }),
+    ))
+}
+
+/// Get a target
+///
+/// All fields but the secret, which is shown only when it is made.
+#[utoipa::path(get, path = "/webhooks/targets/{id}", tag = TAG,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The target.", body = TargetBody)))]
+async fn get_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<TargetBody>, Problem> {
+    let target = server.parts.catalog.get_target(&caller.tenant, TargetId(id)).await?;
+    Ok(Json(target.into()))
+}
+
+/// Change a target
+///
+/// Fields left out stay as they are; null empties a field that may be empty. What already waits to
+/// be delivered goes to the new address.
+#[utoipa::path(patch, path = "/webhooks/targets/{id}", tag = TAG, request_body = TargetPatchBody,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
+async fn patch_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    Json(body): Json<TargetPatchBody>,
+) -> Result<Json<TargetBody>, Problem> {
+    let patch = body.check(&server.config)?;
+    let target = server.parts.catalog.patch_target(&caller.tenant, TargetId(id), patch).await?;
+    Ok(Json(target.into()))
+}
+
+/// Delete a target
+///
+/// A target that subscriptions use is kept, and they are named, unless `cascade=true` deletes them
+/// too. Deliveries that wait for it are canceled.
+#[utoipa::path(delete, path = "/webhooks/targets/{id}", tag = TAG,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64), DeleteParams),
+    responses((status = 204, description = "It is gone."),
+        (status = 409, description = "Subscriptions use it: `errors` names them.")))]
+async fn delete_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<DeleteParams>,
+) -> Result<StatusCode, Problem> {
+    let cascade = params.cascade()?;
+    server.parts.catalog.delete_target(&caller.tenant, TargetId(id), cascade).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How to rotate a secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({"overlap": "24h"}))]
+struct Rotation {
+    /// How long the secrets before it go on signing too: 0s to 30 days, 24h when left out.
+    overlap: Option<Span>,
+}
+
+/// A new signing secret.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RotatedSecret {
+    /// The new secret. Shown this once.
+    #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
+    secret: String,
+    /// How long the secrets before it go on signing too.
+    #[schema(example = "1day")]
+    overlap: Span,
+}
+
+/// Rotate a target's secret
+///
+/// Deliveries are signed with the new secret and, during the overlap, with the ones before it too,
+/// so that the receiver may change over at any time within it. At most 10 secrets sign at once.
+#[utoipa::path(post, path = "/webhooks/targets/{id}/secret", tag = TAG, request_body = Rotation,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The new secret.", body = RotatedSecret),
+        (status = 409, description = "10 secrets sign already: wait until one expires.")))]
+async fn rotate_secret(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+    Json(body): Json<Rotation>,
+) -> Result<Json<RotatedSecret>, Problem> {
+    let mut checks = Checks::default();
+    let overlap = body.overlap.map_or(DEFAULT_OVERLAP, |span| {
+        checks.take("overlap", span.within(Duration::ZERO, MOST_OVERLAP))
+    });
+    checks.finish()?;
+    let secret = server
+        .parts
+        .catalog
+        .rotate_secret(&caller.tenant, TargetId(id), overlap)
+        .await?;
+    Ok(Json(RotatedSecret {
+        secret,
+        overlap: Span(overlap),
+    }))
+}
+
+/// Enable a target
+///
+/// It gets deliveries of events published from now on. Enabling an active target changes nothing.
+#[utoipa::path(post, path = "/webhooks/targets/{id}/enable", tag = TAG,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
+async fn enable_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<TargetBody>, Problem> {
+    switch(&server, &caller, id, TargetState::Active).await
+}
+
+/// Disable a target
+///
+/// It gets no deliveries until it is enabled again; those that wait for it are canceled.
+#[utoipa::path(post, path = "/webhooks/targets/{id}/disable", tag = TAG,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
+async fn disable_target(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<TargetBody>, Problem> {
+    switch(&server, &caller, id, TargetState::Disabled).await
+}
+
+async fn switch(
+    server: &Server,
+    caller: &Caller,
+    id: i64,
+    state: TargetState,
+) -> Result<Json<TargetBody>, Problem> {
+    let patch = TargetPatch {
+        state: Change::Set(state),
+        ..TargetPatch::default()
+    };
+    let target = server.parts.catalog.patch_target(&caller.tenant, TargetId(id), patch).await?;
+    Ok(Json(target.into()))
+}

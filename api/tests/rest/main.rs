@@ -1,0 +1,11 @@
+//! The REST API over real connections, on a real SQLite catalog and the embedded event log.
+
+mod admin;
+mod auth;
+mod document;
+mod events;
+mod history;
+mod problems;
+mod resources;
+mod targets;
+mod world;

@@ -1,0 +1,228 @@
+//! Targets: the tour, PATCH, secrets, and what their fields may hold.
+
+use crate::world::{World, config};
+use schemas::egress::EgressRules;
+use schemas::ids::{TargetId, Tenant};
+use serde_json::{Value, json};
+
+async fn create(world: &World, body: Value) -> Value {
+    world.post("/webhooks/targets", body).await.expect(201)
+}
+
+#[tokio::test]
+async fn a_target_is_made_read_changed_listed_and_deleted() {
+    let world = World::start().await;
+    let answer = world
+        .post(
+            "/webhooks/targets",
+            json!({
+                "url": "HTTPS://Example.COM:443/hooks?a=1", "description": "the order desk", "headers": {"X-Shop": "42"},
+                "contact": "ops@example.com", "rateLimit": 100, "timeout": "2s", "retryPolicy": {"window": "1h", "factor": 2},
+            }),
+        )
+        .await;
+    let location = answer.headers["location"].to_str().unwrap().to_owned();
+    let made = answer.expect(201);
+    let id = made["id"].as_i64().unwrap();
+    assert!(id > 0 && id < 1 << 53, "{id}");
+    assert_eq!(location, format!("/v1/webhooks/targets/{id}"));
+    let secret = made["secret"].as_str().unwrap();
+    assert!(secret.starts_with("whsec_") && secret.len() > 40, "{secret}");
+
+    let read = world.get(&format!("/webhooks/targets/{id}")).await.expect(200);
+    assert_eq!(
+        read,
+        json!({
+            "id": id, "url": "https://example.com/hooks?a=1", "description": "the order desk", "headers": {"x-shop": "42"},
+            "contact": "ops@example.com", "state": "active", "rateLimit": 100, "timeout": "2s",
+            "retryPolicy": {"window": "1h", "first": "5s", "factor": 2.0, "max": "4h", "jitter": 0.2},
+            "createdAt": made["createdAt"], "updatedAt": made["updatedAt"],
+        })
+    );
+    let stamp = read["createdAt"].as_str().unwrap();
+    assert!(stamp.ends_with('Z') && stamp.len() == 24, "{stamp}");
+
+    let listed = world.get("/webhooks/targets").await.expect(200);
+    assert_eq!(listed, json!({"items": [read], "nextCursor": null}));
+
+    let path = format!("/webhooks/targets/{id}");
+    let changed = world.patch(&path, json!({"url": "https://example.com/other"})).await.expect(200);
+    assert_eq!(changed["url"], "https://example.com/other");
+    assert_eq!(changed["description"], "the order desk");
+
+    assert_eq!(world.delete(&path).await.expect(204), Value::Null);
+    world.get(&path).await.problem(404);
+    world.delete(&path).await.problem(404);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_patch_tells_null_from_absent() {
+    let world = World::start().await;
+    let full = json!({
+        "url": "https://example.com/", "description": "d", "headers": {"x-a": "1"}, "contact": "a@example.com",
+        "rateLimit": 5, "timeout": "3s", "retryPolicy": {"max": "1h"},
+    });
+    let made = create(&world, full).await;
+    let path = format!("/webhooks/targets/{}", made["id"]);
+
+    let kept = world.patch(&path, json!({})).await.expect(200);
+    for field in ["description", "headers", "contact", "rateLimit", "timeout", "retryPolicy"] {
+        assert_eq!(kept[field], made[field], "{field}");
+        assert!(!kept[field].is_null(), "{field}");
+    }
+    let emptied = json!({
+        "description": null, "headers": null, "contact": null, "rateLimit": null, "timeout": null, "retryPolicy": null,
+    });
+    let emptied = world.patch(&path, emptied).await.expect(200);
+    for field in ["description", "contact", "rateLimit", "timeout", "retryPolicy"] {
+        assert!(emptied[field].is_null(), "{field}");
+    }
+    assert_eq!(emptied["headers"], json!({}));
+    assert_eq!(world.patch(&path, json!({"url": null})).await.invalid_fields(), ["url"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn every_wrong_field_is_named_in_one_answer() {
+    let world = World::start().await;
+    let wrong = json!({
+        "url": "ftp://example.com/", "description": "x".repeat(1001), "headers": {"webhook-id": "1", "x-ok": "1"},
+        "contact": "nobody", "rateLimit": 0, "timeout": "10m", "state": "disabled",
+        "retryPolicy": {"window": "0s", "factor": 0.5, "jitter": 2},
+    });
+    let mut fields = world.post("/webhooks/targets", wrong).await.invalid_fields();
+    fields.sort();
+    assert_eq!(
+        fields,
+        [
+            "contact",
+            "description",
+            "headers.webhook-id",
+            "rateLimit",
+            "retryPolicy.factor",
+            "retryPolicy.jitter",
+            "retryPolicy.window",
+            "state",
+            "timeout",
+            "url",
+        ]
+    );
+    assert_eq!(world.post("/webhooks/targets", json!({})).await.invalid_fields(), ["url"]);
+    assert_eq!(world.get("/webhooks/targets").await.expect(200)["items"], json!([]));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_type_names_its_field_what_was_found_and_what_would_be_right() {
+    let world = World::start().await;
+    let table = [
+        (json!({"url": 5}), "url", "integer `5`, expected a string"),
+        (json!({"url": "https://a.example/", "rateLimit": "5"}), "rateLimit", "string \"5\", expected u32"),
+        (json!({"url": "https://a.example/", "timeout": 15}), "timeout", "expected a duration with its unit such as \"15s\""),
+        (json!({"url": "https://a.example/", "timeout": "soon"}), "timeout", "expected a duration with its unit such as \"15s\""),
+        (json!({"url": "https://a.example/", "headers": {"x-a": 1}}), "headers.x-a", "integer `1`, expected a string"),
+        (json!({"url": "https://a.example/", "retryPolicy": {"windows": "1h"}}), "retryPolicy.windows", "unknown field `windows`"),
+        (json!({"url": "https://a.example/", "colour": "red"}), "colour", "unknown field `colour`, expected one of `url`"),
+        (json!(["https://a.example/"]), "body", "expected"),
+    ];
+    for (body, field, message) in table {
+        let errors = world.post("/webhooks/targets", body.clone()).await.problem(422);
+        assert_eq!(errors.len(), 1, "{body}: {errors:?}");
+        assert_eq!(errors[0].0, field, "{body}: {errors:?}");
+        assert!(errors[0].1.contains(message), "{body}: {errors:?}");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_inside_is_refused_in_the_same_words_whatever_it_is() {
+    let world = World::start().await;
+    for url in [
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://0x7f.1/",
+        "https://10.0.0.1/",
+        "https://localhost/",
+        "https://db.internal/",
+    ] {
+        for (path, body) in [
+            ("/webhooks/targets", json!({"url": url})),
+            ("/webhooks/endpoints", json!({"url": url, "events": ["*"]})),
+        ] {
+            let errors = world.post(path, body).await.problem(422);
+            let expected = ("url".to_owned(), "this address is not allowed as a target".to_owned());
+            assert_eq!(errors, [expected], "{url}");
+        }
+    }
+    let id = create(&world, json!({"url": "https://example.com/"})).await["id"].clone();
+    for path in [format!("/webhooks/targets/{id}"), format!("/webhooks/endpoints/{id}")] {
+        let fields = world.patch(&path, json!({"url": "https://192.168.0.1/"})).await.invalid_fields();
+        assert_eq!(fields, ["url"]);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn http_and_loopback_targets_need_the_operators_leave() {
+    let rules = EgressRules {
+        allow_http: true,
+        allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+    };
+    let world = World::start_with(api::Config { rules, ..config() }).await;
+    let made = create(&world, json!({"url": "http://127.0.0.1:9/"})).await;
+    assert_eq!(made["url"], "http://127.0.0.1:9/");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_signs_beside_the_one_before_it() {
+    let world = World::start().await;
+    let made = create(&world, json!({"url": "https://example.com/"})).await;
+    let id = TargetId(made["id"].as_i64().unwrap());
+    let path = format!("/webhooks/targets/{id}/secret");
+    let live = async || world.catalog.target_details(id).await.unwrap().unwrap().keys.len();
+
+    let rotated = world.post(&path, json!({"overlap": "1h"})).await.expect(200);
+    assert_eq!(rotated["overlap"], "1h");
+    assert_ne!(rotated["secret"], made["secret"]);
+    assert_eq!(live().await, 2);
+
+    // Without a body: the default overlap.
+    let answer = world.call(&world.key, http::Method::POST, &path, "").await;
+    assert_eq!(answer.expect(200)["overlap"], "1day");
+    assert_eq!(live().await, 3);
+
+    world.post(&path, json!({"overlap": "0s"})).await.expect(200);
+    assert_eq!(live().await, 1);
+
+    for _ in live().await..10 {
+        world.post(&path, json!({})).await.expect(200);
+    }
+    world.post(&path, json!({})).await.problem(409);
+    assert_eq!(live().await, 10);
+    assert_eq!(world.post(&path, json!({"overlap": "1y"})).await.invalid_fields(), ["overlap"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_disabled_target_matches_nothing_until_it_is_enabled() {
+    let world = World::start().await;
+    let endpoint = json!({"url": "https://example.com/", "events": ["*"]});
+    let id = world.post("/webhooks/endpoints", endpoint).await.expect(201)["id"].as_i64().unwrap();
+    let tenant = Tenant::new("acme").unwrap();
+    let matched = async || world.catalog.match_targets(&tenant, "a").await.unwrap();
+    let switch = async |verb: &str| {
+        let path = format!("/webhooks/targets/{id}/{verb}");
+        world.post(&path, json!({})).await.expect(200)["state"].clone()
+    };
+
+    assert_eq!(matched().await, [TargetId(id)]);
+    assert_eq!(switch("disable").await, "disabled");
+    assert_eq!(matched().await, []);
+    assert_eq!(switch("disable").await, "disabled");
+    assert_eq!(switch("enable").await, "active");
+    assert_eq!(matched().await, [TargetId(id)]);
+    world.stop().await;
+}
