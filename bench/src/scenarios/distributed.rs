@@ -1,0 +1,274 @@
+//! The distributed pipeline over Kafka, SQS, S3 and Postgres: as a whole, and its two busiest roles
+//! alone, each beside the bare loop on the same queue.
+
+use super::{Context, Meter, PATIENCE, WARM_UP, account, random_key, raw_sqs, subscribe};
+use crate::driver::Driver;
+use crate::ledger::Ledger;
+use crate::payload::Template;
+use crate::product::Launch;
+use crate::report::Row;
+use crate::sink::Sink;
+use crate::world::World;
+use anyhow::{Context as _, Result, bail};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The tenant everything belongs to.
+const TENANT: &str = "bench";
+
+/// How often to look how many messages the queue holds.
+const DEPTH_POLL: Duration = Duration::from_millis(100);
+
+/// How many events each part takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Posted through the whole pipeline, as fast as they are taken.
+    pub whole: u64,
+    /// Put into the log for the consumer, then left in the queue for the dispatcher.
+    pub alone: u64,
+    /// Events per second of the paced part, which lasts 10 s.
+    pub rate: f64,
+}
+
+/// All rows: the limits of the queue, the whole pipeline at full speed and paced, consumer, dispatcher.
+pub async fn run(context: &Context, sizes: Sizes, connections: usize) -> Result<Vec<Row>> {
+    let world = World::from_env().await?;
+    world.create_database().await?;
+    let rows = measure(context, &world, sizes, connections).await;
+    for left in world.clean_up().await {
+        eprintln!("could not remove {left}");
+    }
+    rows
+}
+
+async fn measure(context: &Context, world: &World, sizes: Sizes, connections: usize) -> Result<Vec<Row>> {
+    let folder = context.folder()?;
+    let mut launch = Launch::new(&context.binary, folder.path(), &context.settings)?;
+    launch.set("secrets.key", &random_key());
+    launch.set("api.admin_key", &random_key());
+    std::fs::write(
+        folder.path().join("hookwright.toml"),
+        config(world, folder.path())?,
+    )?;
+    launch.run(&["provision"]).await?;
+    launch.run(&["tenants", "create", TENANT]).await?;
+    let printed = launch.run(&["keys", "create", "--tenant", TENANT]).await?;
+    let key = find_key(&printed).context("`hookwright keys create` printed no key")?;
+
+    let ledger = Arc::new(Ledger::default());
+    let sink = Sink::start(SocketAddr::from(([127, 0, 0, 1], 0)), ledger.clone()).await?;
+    let template = Template::new(context.payload);
+    let driver = Driver::new(launch.api, key, template.clone(), ledger.clone())?;
+    let parts = Parts {
+        world,
+        launch,
+        ledger,
+        sink,
+        driver,
+        template,
+    };
+
+    let mut rows = Vec::new();
+    let next = parts.whole(key, sizes, connections, &mut rows).await?;
+    let [mut send, mut take] = raw_sqs::run(context, sizes.alone).await?;
+    let alone = next..next + sizes.alone;
+    let mut consumer = parts.consumer(alone.clone()).await?;
+    consumer.compare(send.per_second);
+    consumer.at_least("share of the bare loop", consumer.of_limit, 0.8);
+    let mut dispatcher = parts.dispatcher(alone).await?;
+    dispatcher.compare(take.per_second);
+    dispatcher.at_least("share of the bare loop", dispatcher.of_limit, 0.8);
+    for limit in [&mut send, &mut take] {
+        limit.note("on the same queue service, between the whole pipeline and its roles alone");
+    }
+    rows.extend([send, consumer, take, dispatcher]);
+    Ok(rows)
+}
+
+/// What the parts share.
+struct Parts<'a> {
+    world: &'a World,
+    launch: Launch,
+    ledger: Arc<Ledger>,
+    sink: Sink,
+    driver: Driver,
+    template: Template,
+}
+
+impl Parts<'_> {
+    /// POST to delivery through everything, in one process. The number of the next event.
+    async fn whole(&self, key: &str, sizes: Sizes, connections: usize, rows: &mut Vec<Row>) -> Result<u64> {
+        let product = self.launch.start(&["all"]).await?;
+        subscribe(self.launch.api, key, &self.sink, 1).await?;
+        let warm = WARM_UP / 4;
+        self.driver.post(0..warm, connections).await?;
+        let missing = self.ledger.wait(0..warm, 1, PATIENCE).await;
+        if missing > 0 || self.ledger.accepted_count() == 0 {
+            bail!("warm-up: {missing} of {warm} deliveries missing");
+        }
+        let paced = (sizes.rate * 10.0) as u64;
+        let full = warm..warm + sizes.whole;
+        let paced = full.end..full.end + paced;
+        let next = paced.end;
+        for (seqs, rate) in [(full, None), (paced, Some(sizes.rate))] {
+            let duplicated = self.ledger.totals().duplicated;
+            let requests = product.metric("hookwright_queue_requests_total").await?;
+            let meter = Meter::start(product.proc()).await?;
+            let posted = match rate {
+                None => self.driver.post(seqs.clone(), connections).await?,
+                Some(rate) => self.driver.post_paced(seqs.clone(), rate, 16).await?,
+            };
+            let missing = self.ledger.wait(seqs.clone(), 1, PATIENCE).await;
+            let requests = product.metric("hookwright_queue_requests_total").await? - requests;
+            let mut row = Row::new(match rate {
+                None => "distributed, whole".to_owned(),
+                Some(rate) => format!("distributed, {rate} events/s"),
+            });
+            let deliveries = account(&mut row, &self.ledger, &self.sink, seqs, missing, duplicated)?;
+            meter.finish(deliveries, &mut row).await?;
+            row.sqs_per_1000 = Some(requests * 1000.0 / deliveries as f64);
+            if let Some(trouble) = posted.trouble() {
+                row.note(trouble);
+            }
+            rows.push(row);
+        }
+        product.stop().await?;
+        Ok(next)
+    }
+
+    /// The consumer alone: from a full log into the queue, as the queue itself counts.
+    async fn consumer(&self, seqs: Range<u64>) -> Result<Row> {
+        let wanted = seqs.end - seqs.start;
+        let url = self.world.queue_url("dispatch").await?;
+        let before = self.world.depth(&url).await?;
+        self.world
+            .fill_log(seqs, self.template.clone(), self.ledger.clone())
+            .await?;
+        let product = self.launch.start(&["consumer"]).await?;
+        let (mut first, mut grown): (Option<(Instant, u64)>, _) = (None, (Instant::now(), 0));
+        let (from, at_first, to) = loop {
+            let held = self.world.depth(&url).await?.saturating_sub(before);
+            let now = Instant::now();
+            if held > grown.1 {
+                grown = (now, held);
+            }
+            let (from, at_first) = match first {
+                None if held == 0 => (now, 0),
+                None => *first.insert((now, held)),
+                Some(first) => first,
+            };
+            if held >= wanted {
+                break (from, at_first, now);
+            }
+            if grown.0.elapsed() > PATIENCE {
+                bail!("the consumer put only {held} of {wanted} deliveries into the queue");
+            }
+            // The queue cannot say when it holds enough.
+            tokio::time::sleep(DEPTH_POLL).await;
+        };
+        let mut row = Row::new("distributed, consumer alone");
+        row.per_second = Some((wanted - at_first) as f64 / (to - from).as_secs_f64());
+        let requests = product.metric("hookwright_queue_requests_total").await?;
+        row.sqs_per_1000 = Some(requests * 1000.0 / wanted as f64);
+        Meter::of_new(product.proc()).finish(wanted, &mut row).await?;
+        row.bench_cpu_per_1000 = None;
+        let held = self.world.depth(&url).await?.saturating_sub(before);
+        row.duplicated = Some(held.saturating_sub(wanted));
+        row.lost = Some(wanted.saturating_sub(held));
+        product.stop().await?;
+        Ok(row)
+    }
+
+    /// The dispatcher alone: from a full queue to the sink.
+    async fn dispatcher(&self, seqs: Range<u64>) -> Result<Row> {
+        let duplicated = self.ledger.totals().duplicated;
+        let product = self.launch.start(&["dispatcher"]).await?;
+        let missing = self.ledger.wait(seqs.clone(), 1, PATIENCE).await;
+        let requests = product.metric("hookwright_queue_requests_total").await?;
+        let mut row = Row::new("distributed, dispatcher alone");
+        let deliveries = account(
+            &mut row,
+            &self.ledger,
+            &self.sink,
+            seqs.clone(),
+            missing,
+            duplicated,
+        )?;
+        row.per_second = self
+            .ledger
+            .received_between(seqs)
+            .map(|(first, last)| deliveries as f64 / (last.saturating_sub(first).max(1) as f64 / 1e9));
+        // They waited in the queue for the dispatcher to start.
+        (row.p50_ms, row.p99_ms, row.sent_p50_ms, row.sent_p99_ms) = (None, None, None, None);
+        row.sqs_per_1000 = Some(requests * 1000.0 / deliveries as f64);
+        Meter::of_new(product.proc()).finish(deliveries, &mut row).await?;
+        row.bench_cpu_per_1000 = None;
+        product.stop().await?;
+        Ok(row)
+    }
+}
+
+/// The configuration of this run, without its secrets.
+fn config(world: &World, folder: &Path) -> Result<String> {
+    let [events, dead_letter, attempts] = world.topics();
+    let text = |text: &str| serde_json::to_string(text);
+    Ok(format!(
+        r#"data = {data}
+
+[events]
+log = "kafka"
+topics = [{{ name = {events}, framing = "raw", tenant = "{TENANT}" }}]
+dead_letter_topic = {dead_letter}
+attempts_topic = {attempts}
+
+[kafka]
+brokers = {brokers}
+group = {name}
+
+[queue]
+kind = "sqs"
+prefix = {name}
+
+[payloads]
+kind = "s3"
+bucket = {name}
+
+[store]
+url = {database}
+
+[delivery]
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+"#,
+        // A JSON string is a TOML basic string, for the characters that occur here.
+        data = text(&folder.join("data").to_string_lossy())?,
+        events = text(&events)?,
+        dead_letter = text(&dead_letter)?,
+        attempts = text(&attempts)?,
+        brokers = text(&world.brokers)?,
+        name = text(&world.name)?,
+        database = text(&world.database_url)?,
+    ))
+}
+
+/// The API key in what the product printed.
+fn find_key(printed: &str) -> Option<&str> {
+    printed
+        .split(|letter: char| letter.is_whitespace() || "\",:".contains(letter))
+        .find(|word| word.starts_with("hk_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_text_and_in_json() {
+        assert_eq!(find_key("key hk_live_abc (shown once)\n"), Some("hk_live_abc"));
+        assert_eq!(find_key(r#"{"key":"hk_live_abc","id":1}"#), Some("hk_live_abc"));
+        assert_eq!(find_key("created"), None);
+    }
+}
