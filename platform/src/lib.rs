@@ -12,10 +12,12 @@
 //! | [`event_log`] | port: where events come in (Kafka, or SQLite) |
 //! | [`delivery_queue`] | port: where deliveries wait (SQS, or SQLite) |
 //! | [`payload_store`] | port: where large payloads lie (S3, or a directory) |
+//! | [`aws`] | what SQS and S3 share: credentials, region, endpoint, HTTP client, errors in words |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
 //! | [`ports`] | the adapters a configuration asks for, opened |
 
+pub mod aws;
 pub mod batch;
 pub mod catalog;
 pub mod clock;
