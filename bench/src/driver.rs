@@ -255,7 +255,7 @@ async fn sum(mut workers: JoinSet<Posted>) -> Result<Posted> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::payload::seq_of;
     use hyper::server::conn::http1;
@@ -265,10 +265,10 @@ mod tests {
     use std::sync::Mutex;
 
     /// What the API of a test was asked.
-    type Asked = Arc<Mutex<Vec<(String, Bytes)>>>;
+    pub(crate) type Asked = Arc<Mutex<Vec<(String, Bytes)>>>;
 
     /// An API that answers the n-th request with `status(n)`, and leaves when that is 0.
-    async fn api(status: fn(usize) -> u16) -> (SocketAddr, Asked) {
+    pub(crate) async fn api(status: fn(usize) -> u16) -> (SocketAddr, Asked) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let asked = Asked::default();
@@ -301,7 +301,7 @@ mod tests {
         (addr, asked)
     }
 
-    fn driver(api: SocketAddr) -> (Driver, Arc<Ledger>) {
+    pub(crate) fn driver(api: SocketAddr) -> (Driver, Arc<Ledger>) {
         let ledger = Arc::new(Ledger::default());
         let driver = Driver::new(api, "hk_test", Template::new(256), ledger.clone());
         (driver.unwrap(), ledger)
