@@ -253,3 +253,131 @@ async fn sum(mut workers: JoinSet<Posted>) -> Result<Posted> {
     }
     Ok(total)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::payload::seq_of;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Response, body::Incoming};
+    use hyper_util::rt::TokioIo;
+    use std::sync::Mutex;
+
+    /// What the API of a test was asked.
+    pub(crate) type Asked = Arc<Mutex<Vec<(String, Bytes)>>>;
+
+    /// An API that answers the n-th request with `status(n)`, and leaves when that is 0.
+    pub(crate) async fn api(status: fn(usize) -> u16) -> (SocketAddr, Asked) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let asked = Asked::default();
+        let all = asked.clone();
+        // Ends with the test's runtime.
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let asked = all.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let asked = asked.clone();
+                    async move {
+                        let key = format!("{:?}", request.headers()["authorization"].to_str());
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let count = {
+                            let mut asked = asked.lock().unwrap();
+                            asked.push((key, body));
+                            asked.len() - 1
+                        };
+                        let answer = Response::builder().header("retry-after", "0");
+                        match status(count) {
+                            0 => Err("gone"),
+                            status => Ok(answer.status(status).body(Full::<Bytes>::default()).unwrap()),
+                        }
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        (addr, asked)
+    }
+
+    pub(crate) fn driver(api: SocketAddr) -> (Driver, Arc<Ledger>) {
+        let ledger = Arc::new(Ledger::default());
+        let driver = Driver::new(api, "hk_test", Template::new(256), ledger.clone());
+        (driver.unwrap(), ledger)
+    }
+
+    fn seqs(body: &[u8]) -> Vec<u64> {
+        let parts = String::from_utf8_lossy(body).into_owned();
+        parts
+            .lines()
+            .map(|line| seq_of(line.split_once(r#""payload":"#).unwrap().1.as_bytes()).unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn each_event_is_posted_once_whichever_connection_takes_it() {
+        let (api, asked) = api(|_| 202).await;
+        let (driver, ledger) = driver(api);
+        let posted = driver.post(5..105, 7).await.unwrap();
+        assert_eq!(
+            posted,
+            Posted {
+                accepted: 100,
+                ..Posted::default()
+            }
+        );
+        assert_eq!(ledger.accepted_count(), 100);
+        let asked = asked.lock().unwrap();
+        let mut came: Vec<u64> = asked.iter().flat_map(|(_, body)| seqs(body)).collect();
+        came.sort_unstable();
+        assert_eq!(came, (5..105).collect::<Vec<_>>());
+        assert!(asked.iter().all(|(key, _)| key.contains("Bearer hk_test")));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_or_unanswered_is_not_accepted() {
+        let (api, _) = api(|count| [202, 429, 202, 500, 0][count.min(4)]).await;
+        let (driver, ledger) = driver(api);
+        let posted = driver.post(0..100, 1).await.unwrap();
+        let wanted = Posted {
+            accepted: 2,
+            refused: [(429, 1), (500, 1)].into(),
+            unanswered: 1,
+        };
+        assert_eq!(posted, wanted, "and it ends with its only connection");
+        assert_eq!(ledger.accepted_count(), 2);
+        assert_eq!(ledger.missing(0..100, 1), 2);
+        let trouble = posted.trouble().unwrap();
+        assert_eq!(trouble, "1 answered 429, 1 answered 500, 1 unanswered");
+    }
+
+    #[tokio::test]
+    async fn a_paced_driver_takes_the_time_its_pace_asks_for() {
+        let (api, asked) = api(|_| 202).await;
+        let (driver, _) = driver(api);
+        let start = Instant::now();
+        let posted = driver.post_paced(0..21, 200.0, 4).await.unwrap();
+        assert_eq!(posted.accepted, 21);
+        assert_eq!(asked.lock().unwrap().len(), 21);
+        assert!(start.elapsed() >= Duration::from_millis(100));
+    }
+
+    #[tokio::test]
+    async fn batches_carry_every_event_and_a_refused_one_is_an_error() {
+        let (ok, asked) = api(|_| 202).await;
+        let (driver_ok, ledger) = driver(ok);
+        driver_ok.post_batches(0..BATCH + 1).await.unwrap();
+        let sizes: Vec<usize> = asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, body)| seqs(body).len())
+            .collect();
+        assert_eq!(sizes, [BATCH as usize, 1]);
+        assert_eq!(ledger.accepted_count(), BATCH + 1);
+        let (bad, _) = api(|_| 413).await;
+        let error = driver(bad).0.post_batches(0..1).await.unwrap_err();
+        assert!(error.to_string().contains("413"), "{error}");
+    }
+}

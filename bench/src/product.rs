@@ -122,7 +122,7 @@ impl Launch {
         let output = command
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("run {}", self.binary.display()))?
+            .with_context(|| self.how_to_build())?
             .wait_with_output()
             .await?;
         if !output.status.success() {
@@ -134,6 +134,13 @@ impl Launch {
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn how_to_build(&self) -> String {
+        format!(
+            "{}: build it first (cargo build --release -p hookwright), or give --product",
+            self.binary.display()
+        )
     }
 
     fn command(&self, arguments: &[&str]) -> Result<(PathBuf, Command)> {

@@ -33,6 +33,12 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Events that are posted and delivered before anything is measured.
 pub const WARM_UP: u64 = 2_000;
 
+/// How many events may be tried until a new subscription is seen.
+const PROBES: u64 = 150;
+
+/// How long each of them may take.
+const PROBE_WAIT: Duration = Duration::from_millis(200);
+
 /// What every scenario is told.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -69,6 +75,8 @@ pub struct Embedded {
     pub ledger: Arc<Ledger>,
     /// The driver.
     pub driver: Driver,
+    /// The number of the first event nobody has posted yet.
+    pub first: u64,
     /// Removed last, after the product has ended.
     pub folder: TempDir,
 }
@@ -87,29 +95,71 @@ impl Embedded {
         subscribe(launch.api, &key, &sink, fanout).await?;
         let template = Template::new(context.payload);
         let driver = Driver::new(launch.api, &key, template, ledger.clone())?;
+        let first = probe(&driver, &ledger, fanout).await?;
         Ok(Self {
             product,
             launch,
             sink,
             ledger,
             driver,
+            first,
             folder,
         })
     }
 
     /// Posts events that are not measured, and waits for them. The number of the next event.
     pub async fn warm_up(&self, fanout: usize, connections: usize) -> Result<u64> {
-        let posted = self.driver.post(0..WARM_UP, connections).await?;
-        let missing = self.ledger.wait(0..WARM_UP, fanout, PATIENCE).await;
-        if posted.accepted == 0 || missing > 0 {
-            bail!(
-                "warm-up: {} of {WARM_UP} events accepted ({}), {missing} deliveries missing",
-                posted.accepted,
-                posted.trouble().unwrap_or_default()
-            );
-        }
-        Ok(WARM_UP)
+        warm_up(
+            &self.driver,
+            &self.ledger,
+            self.first,
+            WARM_UP,
+            fanout,
+            connections,
+        )
+        .await
     }
+}
+
+/// Posts `count` events from number `first` that are not measured, and waits for them. The number of
+/// the next event.
+pub async fn warm_up(
+    driver: &Driver,
+    ledger: &Ledger,
+    first: u64,
+    count: u64,
+    fanout: usize,
+    connections: usize,
+) -> Result<u64> {
+    let seqs = first..first + count;
+    let posted = driver.post(seqs.clone(), connections).await?;
+    let missing = ledger.wait(seqs.clone(), fanout, PATIENCE).await;
+    if posted.accepted == 0 || missing > 0 {
+        bail!(
+            "warm-up: {} of {count} events accepted ({}), {missing} deliveries missing",
+            posted.accepted,
+            posted.trouble().unwrap_or_else(|| "no trouble".to_owned())
+        );
+    }
+    Ok(seqs.end)
+}
+
+/// Posts one event after the other until one reaches all targets: a new subscription may take a moment
+/// to be seen everywhere, and events before it have nobody to go to. The number of the next event.
+pub async fn probe(driver: &Driver, ledger: &Ledger, fanout: usize) -> Result<u64> {
+    for seq in 0..PROBES {
+        let posted = driver.post(seq..seq + 1, 1).await?;
+        if let Some(trouble) = posted.trouble() {
+            bail!("the first event: {trouble}");
+        }
+        if ledger.wait(seq..seq + 1, fanout, PROBE_WAIT).await == 0 {
+            return Ok(seq + 1);
+        }
+    }
+    bail!(
+        "no event reached all {fanout} targets within {} s of the subscription",
+        (PROBE_WAIT * PROBES as u32).as_secs()
+    )
 }
 
 /// Creates an endpoint for each of the sink's first `fanout` targets.
@@ -240,4 +290,38 @@ pub fn random_key() -> String {
     // of zeros guards nothing but this run's own data.
     let _ = SystemRandom::new().fill(&mut key);
     base64::engine::general_purpose::STANDARD.encode(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::tests::{api, driver};
+    use crate::ledger::now_ns;
+
+    #[tokio::test]
+    async fn events_before_the_subscription_is_seen_are_not_waited_for() {
+        let (api, _) = api(|_| 202).await;
+        let (driver, ledger) = driver(api);
+        // Only the third event finds a subscription.
+        let delivers = tokio::spawn({
+            let ledger = ledger.clone();
+            async move {
+                while ledger.accepted_count() < 3 {
+                    tokio::task::yield_now().await;
+                }
+                ledger.received(0, Some(2), now_ns());
+            }
+        });
+        assert_eq!(probe(&driver, &ledger, 1).await.unwrap(), 3);
+        delivers.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_api_that_refuses_events_is_not_tried_again() {
+        let (api, asked) = api(|_| 401).await;
+        let (driver, ledger) = driver(api);
+        let error = probe(&driver, &ledger, 1).await.unwrap_err();
+        assert!(error.to_string().contains("1 answered 401"), "{error}");
+        assert_eq!(asked.lock().unwrap().len(), 1);
+    }
 }

@@ -243,7 +243,7 @@ async fn handle(
             ));
         }
     }
-    if count % CHECK_EVERY == 0 {
+    if count.is_multiple_of(CHECK_EVERY) {
         let mut signatures = shared.signatures();
         if let Some(Some(verifier)) = signatures.verifiers.get(target) {
             let right = verifier.is_right(&head.headers, &body);

@@ -20,11 +20,12 @@ pub async fn run(context: &Context, rounds: u32, fanout: usize, seed: u64) -> Re
         sink,
         ledger,
         driver,
+        first,
         folder,
     } = Embedded::start(context, fanout).await?;
     let mut row = Row::new(format!("embedded, killed {rounds} times"));
     let mut random = seed | 1;
-    let (mut next, mut behind, mut unanswered) = (0, Vec::new(), 0);
+    let (mut next, mut behind, mut unanswered) = (first, Vec::new(), 0);
     let mut slowest_start = Duration::ZERO;
     for _ in 0..rounds {
         let moment = Duration::from_millis(100 + xorshift(&mut random) % 1_400);
@@ -34,16 +35,16 @@ pub async fn run(context: &Context, rounds: u32, fanout: usize, seed: u64) -> Re
         });
         killed?;
         let posted = posted?;
-        if posted.accepted == 0 && next == 0 {
+        if posted.accepted == 0 && next == first {
             bail!("no event was accepted: {}", posted.trouble().unwrap_or_default());
         }
         next += posted.accepted + posted.unanswered + posted.refused.values().sum::<u64>();
         unanswered += posted.unanswered;
-        behind.push(ledger.missing(0..next, fanout));
+        behind.push(ledger.missing(first..next, fanout));
         product = launch.dev().await?;
         slowest_start = slowest_start.max(product.ready_after);
     }
-    row.lost = Some(ledger.wait(0..next, fanout, PATIENCE).await);
+    row.lost = Some(ledger.wait(first..next, fanout, PATIENCE).await);
     let totals = ledger.totals();
     row.duplicated = Some(totals.duplicated);
     row.note(format!(

@@ -1,7 +1,7 @@
 //! The distributed pipeline over Kafka, SQS, S3 and Postgres: as a whole, and its two busiest roles
 //! alone, each beside the bare loop on the same queue.
 
-use super::{Context, Meter, PATIENCE, WARM_UP, account, random_key, raw_sqs, subscribe};
+use super::{Context, Meter, PATIENCE, WARM_UP, account, probe, random_key, raw_sqs, subscribe, warm_up};
 use crate::driver::Driver;
 use crate::ledger::Ledger;
 use crate::payload::Template;
@@ -103,12 +103,8 @@ impl Parts<'_> {
     async fn whole(&self, key: &str, sizes: Sizes, connections: usize, rows: &mut Vec<Row>) -> Result<u64> {
         let product = self.launch.start(&["all"]).await?;
         subscribe(self.launch.api, key, &self.sink, 1).await?;
-        let warm = WARM_UP / 4;
-        self.driver.post(0..warm, connections).await?;
-        let missing = self.ledger.wait(0..warm, 1, PATIENCE).await;
-        if missing > 0 || self.ledger.accepted_count() == 0 {
-            bail!("warm-up: {missing} of {warm} deliveries missing");
-        }
+        let first = probe(&self.driver, &self.ledger, 1).await?;
+        let warm = warm_up(&self.driver, &self.ledger, first, WARM_UP / 4, 1, connections).await?;
         let paced = (sizes.rate * 10.0) as u64;
         let full = warm..warm + sizes.whole;
         let paced = full.end..full.end + paced;

@@ -37,7 +37,7 @@ struct Shared {
 /// One task's way to the sink.
 enum Way {
     /// hyper-util's client, which keeps connections for all tasks.
-    Pooled(Client<HttpConnector, Full<Bytes>>),
+    Pooled(Box<Client<HttpConnector, Full<Bytes>>>),
     /// A connection of one's own.
     Own(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
 }
@@ -74,7 +74,7 @@ async fn one(context: &Context, requests: u64, tasks: usize, pooled: bool) -> Re
     let mut workers = JoinSet::new();
     for _ in 0..tasks {
         let way = if pooled {
-            Way::Pooled(client.clone())
+            Way::Pooled(Box::new(client.clone()))
         } else {
             Way::Own(connect(sink.addr()).await?)
         };

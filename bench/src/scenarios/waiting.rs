@@ -25,7 +25,7 @@ pub async fn run(context: &Context, events: u64, hold: Duration, recover: bool) 
     let mut row = Row::new(format!("embedded, {events} deliveries waiting"));
     let mut resident = Vec::new();
     for part in 0..PARTS {
-        let seqs = events * part / PARTS..events * (part + 1) / PARTS;
+        let seqs = all.first + events * part / PARTS..all.first + events * (part + 1) / PARTS;
         let posted = all.driver.post(seqs, CONNECTIONS).await?;
         if let Some(trouble) = posted.trouble() {
             row.note(trouble);
@@ -61,7 +61,11 @@ pub async fn run(context: &Context, events: u64, hold: Duration, recover: bool) 
     if recover {
         all.sink.answer(Answer::Accept);
         // The breaker and the later retries may keep everything still for a while.
-        row.lost = Some(all.ledger.wait(0..events, 1, PATIENCE * 10).await);
+        row.lost = Some(
+            all.ledger
+                .wait(all.first..all.first + events, 1, PATIENCE * 10)
+                .await,
+        );
         row.duplicated = Some(all.ledger.totals().duplicated);
         all.product.stop().await?;
     } else {
