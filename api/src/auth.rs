@@ -8,9 +8,9 @@ use crate::Shared;
 use crate::problem::Problem;
 use axum::extract::FromRequestParts;
 use bytes::Bytes;
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::HeaderMap;
 use moka::Expiry;
 use moka::future::Cache;
 use platform::catalog::{Catalog, CatalogError};
@@ -139,7 +139,11 @@ impl Keys {
             None => catalog.authenticate(key).await,
             Some(_) => tokio::time::timeout(PATIENCE, catalog.authenticate(key))
                 .await
-                .unwrap_or_else(|_| Err(CatalogError::Unavailable(format!("no answer within {PATIENCE:?}")))),
+                .unwrap_or_else(|_| {
+                    Err(CatalogError::Unavailable(format!(
+                        "no answer within {PATIENCE:?}"
+                    )))
+                }),
         };
         match (asked, remembered) {
             (Ok(Some((_, tenant))), _) => {

@@ -76,13 +76,21 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
         ("apiKey", "A tenant's API key, `hk_…`."),
         ("adminKey", "The admin key of the server's configuration."),
     ] {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(description));
         components.add_security_scheme(name, SecurityScheme::Http(scheme.build()));
     }
     // Unwrap safety: schemas have text keys only, which always serialise.
     let schemas = serde_json::to_value(&components.schemas).expect("schemas serialise");
     for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.put, &mut item.delete];
+        let operations = [
+            &mut item.get,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.put,
+            &mut item.delete,
+        ];
         for operation in operations.into_iter().flatten() {
             add_key(operation);
             add_errors(operation);
@@ -122,14 +130,42 @@ fn add_errors(operation: &mut Operation) {
         "The admin key belongs to no tenant."
     };
     let table = [
-        (body, StatusCode::BAD_REQUEST, "The body is not JSON; `detail` names line and column."),
-        (keyed, StatusCode::UNAUTHORIZED, "No key, or one that is not known or was revoked."),
+        (
+            body,
+            StatusCode::BAD_REQUEST,
+            "The body is not JSON; `detail` names line and column.",
+        ),
+        (
+            keyed,
+            StatusCode::UNAUTHORIZED,
+            "No key, or one that is not known or was revoked.",
+        ),
         (keyed, StatusCode::FORBIDDEN, refused),
-        (in_path, StatusCode::NOT_FOUND, "There is nothing with this id, or it is another tenant's."),
-        (body, StatusCode::PAYLOAD_TOO_LARGE, "The body, or an event's payload, is too large."),
-        (body, StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body's content-type is not taken here."),
-        (body || in_query, StatusCode::UNPROCESSABLE_ENTITY, "Fields are not valid; `errors` names them."),
-        (keyed, StatusCode::SERVICE_UNAVAILABLE, "The database or the event log does not answer; nothing was done."),
+        (
+            in_path,
+            StatusCode::NOT_FOUND,
+            "There is nothing with this id, or it is another tenant's.",
+        ),
+        (
+            body,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The body, or an event's payload, is too large.",
+        ),
+        (
+            body,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body's content-type is not taken here.",
+        ),
+        (
+            body || in_query,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Fields are not valid; `errors` names them.",
+        ),
+        (
+            keyed,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The database or the event log does not answer; nothing was done.",
+        ),
     ];
     for (applies, status, description) in table {
         if applies {
@@ -150,7 +186,9 @@ fn add_errors(operation: &mut Operation) {
 
 fn add_problem(status: StatusCode, response: &mut Response) {
     let errors = match status {
-        StatusCode::UNPROCESSABLE_ENTITY => json!([{"field": "limit", "message": "\"0\" is not a number from 1 to 250"}]),
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            json!([{"field": "limit", "message": "\"0\" is not a number from 1 to 250"}])
+        }
         _ => json!([]),
     };
     let example = json!({
@@ -161,7 +199,9 @@ fn add_problem(status: StatusCode, response: &mut Response) {
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
-    response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
+    response
+        .content
+        .insert("application/problem+json".to_owned(), RefOr::T(content));
 }
 
 /// What stands at the place itself; we write no references but to schemas.

@@ -184,7 +184,11 @@ async fn get_endpoint(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<EndpointBody>, Problem> {
-    let endpoint = server.parts.catalog.get_endpoint(&caller.tenant, TargetId(id)).await?;
+    let endpoint = server
+        .parts
+        .catalog
+        .get_endpoint(&caller.tenant, TargetId(id))
+        .await?;
     Ok(Json(endpoint.into()))
 }
 
@@ -226,6 +230,10 @@ async fn delete_endpoint(
     caller: Caller,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    server.parts.catalog.delete_endpoint(&caller.tenant, TargetId(id)).await?;
+    server
+        .parts
+        .catalog
+        .delete_endpoint(&caller.tenant, TargetId(id))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -95,7 +95,10 @@ pub(crate) fn patterns(checks: &mut Checks, events: Vec<String>) -> Vec<String> 
         checks.fail("events", "is empty; name at least one event type, prefix.* or *");
     }
     if events.len() > MAX_PATTERNS {
-        checks.fail("events", format!("has {} items; at most {MAX_PATTERNS} fit", events.len()));
+        checks.fail(
+            "events",
+            format!("has {} items; at most {MAX_PATTERNS} fit", events.len()),
+        );
     }
     let mut patterns: Vec<String> = Vec::with_capacity(events.len().min(MAX_PATTERNS));
     let mut seen = std::collections::HashSet::new();
@@ -142,7 +145,11 @@ async fn create_filter(
         None => checks.require("events", None),
     };
     checks.finish()?;
-    let filter = server.parts.catalog.create_filter(&caller.tenant, name, events).await?;
+    let filter = server
+        .parts
+        .catalog
+        .create_filter(&caller.tenant, name, events)
+        .await?;
     let location = format!("{}/webhooks/filters/{}", server.config.base_path, filter.id);
     Ok((
         StatusCode::CREATED,
@@ -162,7 +169,11 @@ async fn get_filter(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<FilterBody>, Problem> {
-    let filter = server.parts.catalog.get_filter(&caller.tenant, FilterId(id)).await?;
+    let filter = server
+        .parts
+        .catalog
+        .get_filter(&caller.tenant, FilterId(id))
+        .await?;
     Ok(Json(filter.into()))
 }
 
@@ -208,6 +219,10 @@ async fn delete_filter(
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
-    server.parts.catalog.delete_filter(&caller.tenant, FilterId(id), cascade).await?;
+    server
+        .parts
+        .catalog
+        .delete_filter(&caller.tenant, FilterId(id), cascade)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -96,11 +96,14 @@ impl DeliveryParams {
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
         let target = self.target_id.map(|text| {
             let id = numeric_id(&text).map(Some);
-            checks.take("targetId", id.ok_or_else(|| format!("{text:?} is not a target's id")))
+            checks.take(
+                "targetId",
+                id.ok_or_else(|| format!("{text:?} is not a target's id")),
+            )
         });
-        let event = self.event_id.map(|text| {
-            checks.take("eventId", EventId::new(&text).map(Some))
-        });
+        let event = self
+            .event_id
+            .map(|text| checks.take("eventId", EventId::new(&text).map(Some)));
         let status = self.status.map(|text| {
             let status = DeliveryStatus::from_word(&text).map(Some);
             checks.take(

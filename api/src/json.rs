@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::LengthLimitError;
 use platform::catalog::Change;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 
@@ -108,31 +108,50 @@ pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
 /// 400 for malformed JSON, 422 for a wrong type or an unknown field.
 pub fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Problem> {
     parse_or_explain(bytes).map_err(|(status, error)| match status {
-        StatusCode::BAD_REQUEST => Problem::with_errors(
-            status,
-            format!("the body is not JSON: {}", error.message),
-            Vec::new(),
-        ),
+        StatusCode::BAD_REQUEST => Problem::malformed(error),
         _ => Problem::invalid(vec![error]),
     })
+}
+
+/// Whether JSON can only be an object.
+pub(crate) fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
 }
 
 /// Reads JSON, or says with which status and why not.
 pub(crate) fn parse_or_explain<'de, T: Deserialize<'de>>(
     bytes: &'de [u8],
 ) -> Result<T, (StatusCode, FieldError)> {
+    if !is_object(bytes) {
+        // A derived reader would take a list for a struct, by position.
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                FieldError::new("body", "is not a JSON object: give {…}"),
+            ),
+            Err(error) => (
+                StatusCode::BAD_REQUEST,
+                FieldError::new("body", error.to_string()),
+            ),
+        });
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
     T::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
         .and_then(|value| json.end().map(|()| value))
         .map_err(|error| {
-            let status = match error.classify() {
-                Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
-                Category::Syntax | Category::Eof | Category::Io => StatusCode::BAD_REQUEST,
-            };
-            let path = track.path().to_string();
-            let field = if path == "." { "body".to_owned() } else { path };
-            (status, FieldError::new(field, error.to_string()))
+            let message = error.to_string();
+            match error.classify() {
+                Category::Data => {
+                    let path = track.path().to_string();
+                    let field = if path == "." { "body".to_owned() } else { path };
+                    (StatusCode::UNPROCESSABLE_ENTITY, FieldError::new(field, message))
+                }
+                // Where JSON breaks off is told by line and column.
+                Category::Syntax | Category::Eof | Category::Io => {
+                    (StatusCode::BAD_REQUEST, FieldError::new("body", message))
+                }
+            }
         })
 }
 

@@ -108,7 +108,6 @@ pub async fn run(
 }
 
 /// The API as a router: all routes under `config.base_path`, and a landing page at `/`.
-#[must_use]
 pub fn router(config: &Config, parts: Parts) -> Router {
     let (routes, document) = document::assemble(config);
     let server = Arc::new(Server {

@@ -245,7 +245,15 @@ mod tests {
         ] {
             assert_eq!(Cursor::decode(&cursor.encode()), Some(cursor));
         }
-        for wrong in ["", "42", "!", "é", &URL_SAFE_NO_PAD.encode("x.y"), &URL_SAFE_NO_PAD.encode([0xff]), &URL_SAFE_NO_PAD.encode("1.\0")] {
+        for wrong in [
+            "",
+            "42",
+            "!",
+            "é",
+            &URL_SAFE_NO_PAD.encode("x.y"),
+            &URL_SAFE_NO_PAD.encode([0xff]),
+            &URL_SAFE_NO_PAD.encode("1.\0"),
+        ] {
             assert_eq!(Cursor::decode(wrong), None, "{wrong}");
         }
     }

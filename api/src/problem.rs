@@ -93,6 +93,13 @@ impl Problem {
         Self::with_errors(StatusCode::UNPROCESSABLE_ENTITY, detail, errors)
     }
 
+    /// 400 for a body that is not JSON; `error` says where.
+    #[must_use]
+    pub fn malformed(error: FieldError) -> Self {
+        let detail = format!("the body is not JSON: {}", error.message);
+        Self::with_errors(StatusCode::BAD_REQUEST, detail, vec![error])
+    }
+
     /// 404: not there, or another tenant's.
     #[must_use]
     pub fn not_found() -> Self {
@@ -102,7 +109,10 @@ impl Problem {
     /// 404 for a path that is no route.
     #[must_use]
     pub fn no_such_route() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such path; /docs lists them all")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "there is no such path; /docs lists them all",
+        )
     }
 
     /// 405.
@@ -148,7 +158,11 @@ impl From<CatalogError> for Problem {
             CatalogError::NotFound => Self::not_found(),
             CatalogError::Conflict(what) => Self::new(StatusCode::CONFLICT, what),
             CatalogError::InUse(subscriptions) => {
-                let named: Vec<String> = subscriptions.iter().take(MAX_ERRORS).map(ToString::to_string).collect();
+                let named: Vec<String> = subscriptions
+                    .iter()
+                    .take(MAX_ERRORS)
+                    .map(ToString::to_string)
+                    .collect();
                 let more = match subscriptions.len() - named.len() {
                     0 => String::new(),
                     more => format!(" and {more} more"),
@@ -159,7 +173,10 @@ impl From<CatalogError> for Problem {
                         "in use by subscription(s) {}{more}: delete them first, or add ?cascade=true",
                         named.join(", ")
                     ),
-                    named.into_iter().map(|id| FieldError::new("subscriptionId", id)).collect(),
+                    named
+                        .into_iter()
+                        .map(|id| FieldError::new("subscriptionId", id))
+                        .collect(),
                 )
             }
             CatalogError::Dangling { field, what } => {
@@ -210,7 +227,10 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hookwright\""));
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"hookwright\""),
+            );
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

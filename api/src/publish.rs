@@ -5,7 +5,7 @@
 
 use crate::auth::Caller;
 use crate::config::Encoding;
-use crate::json::parse_or_explain;
+use crate::json::{is_object, parse_or_explain};
 use crate::problem::{FieldError, Problem};
 use crate::{Config, Server};
 use bytes::Bytes;
@@ -89,12 +89,14 @@ pub fn one(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<(String, NewRecord), Problem> {
-    let checked = check(&server.config, &server.parts.clock, caller, body).map_err(|refusal| {
-        let detail = match refusal.status {
-            StatusCode::BAD_REQUEST => "the body is not JSON".to_owned(),
-            _ => "the event is not valid".to_owned(),
-        };
-        Problem::with_errors(refusal.status, detail, refusal.errors)
+    let checked = check(&server.config, &server.parts.clock, caller, body).map_err(|mut refusal| {
+        match (refusal.status, refusal.errors.pop()) {
+            (StatusCode::BAD_REQUEST, Some(error)) => Problem::malformed(error),
+            (status, last) => {
+                refusal.errors.extend(last);
+                Problem::with_errors(status, "the event is not valid", refusal.errors)
+            }
+        }
     })?;
     let record = record(server.config.encoding, caller, traceparent(headers), &checked);
     Ok((checked.id, record))
@@ -132,9 +134,11 @@ pub fn many(
             Err(refusal) => {
                 status.get_or_insert(refusal.status);
                 let number = index + 1;
-                errors.extend(refusal.errors.into_iter().map(|error| {
-                    FieldError::new(format!("line {number}: {}", error.field), error.message)
-                }));
+                errors.extend(
+                    refusal.errors.into_iter().map(|error| {
+                        FieldError::new(format!("line {number}: {}", error.field), error.message)
+                    }),
+                );
             }
         }
     }
@@ -153,8 +157,8 @@ pub fn many(
 fn check(config: &Config, clock: &Clock, caller: &Caller, json: &Bytes) -> Result<Checked, Refusal> {
     // The plain reader first: naming the place of an error costs an allocation for each field.
     let new: NewEvent<'_> = match serde_json::from_slice(json) {
-        Ok(new) => new,
-        Err(_) => parse_or_explain(json).map_err(|(status, error)| Refusal {
+        Ok(new) if is_object(json) => new,
+        Ok(_) | Err(_) => parse_or_explain(json).map_err(|(status, error)| Refusal {
             status,
             errors: vec![error],
         })?,
@@ -179,7 +183,10 @@ fn check(config: &Config, clock: &Clock, caller: &Caller, json: &Bytes) -> Resul
             Bytes::new()
         }
         (Some(_), Some(_)) => {
-            fail("rawPayload", "is given beside payload: give one of the two".to_owned());
+            fail(
+                "rawPayload",
+                "is given beside payload: give one of the two".to_owned(),
+            );
             Bytes::new()
         }
     };
@@ -214,7 +221,10 @@ fn check(config: &Config, clock: &Clock, caller: &Caller, json: &Bytes) -> Resul
         None => new_event_id(clock),
     };
     let event = WebhookEvent {
-        event_type: new.event_type.map(|Text(text)| text.into_owned()).unwrap_or_default(),
+        event_type: new
+            .event_type
+            .map(|Text(text)| text.into_owned())
+            .unwrap_or_default(),
         payload,
         event_id: Some(id.clone()),
         tenant: Some(caller.tenant.as_str().to_owned()),
@@ -262,7 +272,9 @@ fn new_event_id(clock: &Clock) -> String {
 fn is_media_type(text: &str) -> bool {
     text.len() <= 255
         && text.split_once('/').is_some_and(|(kind, rest)| {
-            !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !rest.is_empty()
+            !kind.is_empty()
+                && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !rest.is_empty()
         })
         && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
@@ -274,7 +286,9 @@ fn traceparent(headers: &HeaderMap) -> Option<Bytes> {
     let set = |part: &[u8]| part.iter().any(|b| *b != b'0');
     let valid = text.len() == 55
         && [text[2], text[35], text[52]] == [b'-'; 3]
-        && [&text[..2], &text[3..35], &text[36..52], &text[53..]].into_iter().all(hex)
+        && [&text[..2], &text[3..35], &text[36..52], &text[53..]]
+            .into_iter()
+            .all(hex)
         && &text[..2] != b"ff"
         && set(&text[3..35])
         && set(&text[36..52]);
@@ -322,10 +336,22 @@ mod tests {
 
     #[test]
     fn media_types_have_two_parts() {
-        for good in ["application/json", "text/plain; charset=utf-8", "application/vnd.a+json"] {
+        for good in [
+            "application/json",
+            "text/plain; charset=utf-8",
+            "application/vnd.a+json",
+        ] {
             assert!(is_media_type(good), "{good}");
         }
-        for bad in ["", "json", "/json", "text/", "text/plain\r\nx: y", "té/x", &format!("a/{}", "x".repeat(254))] {
+        for bad in [
+            "",
+            "json",
+            "/json",
+            "text/",
+            "text/plain\r\nx: y",
+            "té/x",
+            &format!("a/{}", "x".repeat(254)),
+        ] {
             assert!(!is_media_type(bad), "{bad}");
         }
     }

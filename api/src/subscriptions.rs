@@ -108,7 +108,11 @@ async fn list_subscriptions(
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<SubscriptionBody>>, Problem> {
     let (limit, page) = params.by_id()?;
-    let rows = server.parts.catalog.list_subscriptions(&caller.tenant, page).await?;
+    let rows = server
+        .parts
+        .catalog
+        .list_subscriptions(&caller.tenant, page)
+        .await?;
     Ok(Json(List::of(rows, limit, |row| Cursor::Id(row.id.0))))
 }
 

@@ -155,10 +155,16 @@ impl RetryPolicyBody {
         };
         // Written so that a NaN fails too.
         if !(1.0..=100.0).contains(&policy.factor) {
-            checks.fail("retryPolicy.factor", format!("{} is not between 1 and 100", policy.factor));
+            checks.fail(
+                "retryPolicy.factor",
+                format!("{} is not between 1 and 100", policy.factor),
+            );
         }
         if !(0.0..=1.0).contains(&policy.jitter) {
-            checks.fail("retryPolicy.jitter", format!("{} is not between 0 and 1", policy.jitter));
+            checks.fail(
+                "retryPolicy.jitter",
+                format!("{} is not between 0 and 1", policy.jitter),
+            );
         }
         policy
     }
@@ -208,11 +214,15 @@ impl NewTargetBody {
             description: self
                 .description
                 .map(|text| checks.take("description", description(text))),
-            headers: self.headers.map_or_else(Vec::new, |map| headers(&mut checks, map)),
+            headers: self
+                .headers
+                .map_or_else(Vec::new, |map| headers(&mut checks, map)),
             contact: self.contact.map(|text| checks.take("contact", contact(text))),
             state: TargetState::Active,
             rate_limit: self.rate_limit.map(|limit| checks.take("rateLimit", rate(limit))),
-            retry: self.retry_policy.map(|policy| policy.check(&mut checks, config.retry)),
+            retry: self
+                .retry_policy
+                .map(|policy| policy.check(&mut checks, config.retry)),
             timeout: self.timeout.map(|span| checks.take("timeout", timeout(span))),
         };
         checks.finish()?;
@@ -310,12 +320,16 @@ fn contact(text: String) -> Result<String, String> {
         && text
             .split_once('@')
             .is_some_and(|(who, host)| !who.is_empty() && !host.is_empty() && !host.contains('@'))
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>,;\"".contains(c));
+        && !text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || "<>,;\"".contains(c));
     if fits {
         Ok(text)
     } else {
         let shown: String = text.chars().take(80).collect();
-        Err(format!("{shown:?} is not an e-mail address such as ops@example.com"))
+        Err(format!(
+            "{shown:?} is not an e-mail address such as ops@example.com"
+        ))
     }
 }
 
@@ -323,7 +337,9 @@ fn rate(limit: u32) -> Result<u32, String> {
     if (1..=MOST_RATE).contains(&limit) {
         Ok(limit)
     } else {
-        Err(format!("{limit} is not between 1 and {MOST_RATE} (attempts per second); null for no limit"))
+        Err(format!(
+            "{limit} is not between 1 and {MOST_RATE} (attempts per second); null for no limit"
+        ))
     }
 }
 
@@ -336,11 +352,17 @@ fn headers(checks: &mut Checks, given: BTreeMap<String, String>) -> Vec<(String,
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
     if given.len() > MAX_HEADERS {
-        checks.fail("headers", format!("are {}; at most {MAX_HEADERS} fit", given.len()));
+        checks.fail(
+            "headers",
+            format!("are {}; at most {MAX_HEADERS} fit", given.len()),
+        );
         return Vec::new();
     }
     if bytes > MAX_HEADER_BYTES {
-        checks.fail("headers", format!("have {bytes} bytes; at most {MAX_HEADER_BYTES} fit"));
+        checks.fail(
+            "headers",
+            format!("have {bytes} bytes; at most {MAX_HEADER_BYTES} fit"),
+        );
         return Vec::new();
     }
     for (name, value) in given {

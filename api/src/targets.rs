@@ -86,7 +86,11 @@ async fn get_target(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<TargetBody>, Problem> {
-    let target = server.parts.catalog.get_target(&caller.tenant, TargetId(id)).await?;
+    let target = server
+        .parts
+        .catalog
+        .get_target(&caller.tenant, TargetId(id))
+        .await?;
     Ok(Json(target.into()))
 }
 
@@ -104,7 +108,11 @@ async fn patch_target(
     Json(body): Json<TargetPatchBody>,
 ) -> Result<Json<TargetBody>, Problem> {
     let patch = body.check(&server.config)?;
-    let target = server.parts.catalog.patch_target(&caller.tenant, TargetId(id), patch).await?;
+    let target = server
+        .parts
+        .catalog
+        .patch_target(&caller.tenant, TargetId(id), patch)
+        .await?;
     Ok(Json(target.into()))
 }
 
@@ -123,7 +131,11 @@ async fn delete_target(
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
-    server.parts.catalog.delete_target(&caller.tenant, TargetId(id), cascade).await?;
+    server
+        .parts
+        .catalog
+        .delete_target(&caller.tenant, TargetId(id), cascade)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -216,6 +228,10 @@ async fn switch(
         state: Change::Set(state),
         ..TargetPatch::default()
     };
-    let target = server.parts.catalog.patch_target(&caller.tenant, TargetId(id), patch).await?;
+    let target = server
+        .parts
+        .catalog
+        .patch_target(&caller.tenant, TargetId(id), patch)
+        .await?;
     Ok(Json(target.into()))
 }

@@ -74,7 +74,10 @@ pub fn plain(text: String, most: usize) -> Result<String, String> {
     if length > most {
         return Err(format!("has {length} characters; at most {most} fit"));
     }
-    if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+    if text
+        .chars()
+        .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+    {
         return Err("contains control characters".to_owned());
     }
     Ok(text)
@@ -106,8 +109,16 @@ mod tests {
             let again: Span = serde_json::from_value(serde_json::to_value(span).unwrap()).unwrap();
             assert_eq!(again, span);
         }
-        for wrong in [serde_json::json!("15"), 15.into(), "".into(), "-1s".into(), "soon".into()] {
-            let error = serde_json::from_value::<Span>(wrong.clone()).unwrap_err().to_string();
+        for wrong in [
+            serde_json::json!("15"),
+            15.into(),
+            "".into(),
+            "-1s".into(),
+            "soon".into(),
+        ] {
+            let error = serde_json::from_value::<Span>(wrong.clone())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("such as \"15s\""), "{wrong}: {error}");
         }
     }

@@ -33,7 +33,12 @@ async fn without_a_good_key_nothing_is_answered_but_401() {
         let shown = format!("{:?}", request.headers());
         let answer = world.send(request).await;
         assert_eq!(answer.status, 401, "{shown}");
-        assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+        assert!(
+            answer.headers["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer")
+        );
         answer.problem(401);
     }
     // The scheme's name has no case (RFC 9110, 11.1).
@@ -46,8 +51,14 @@ async fn without_a_good_key_nothing_is_answered_but_401() {
 async fn who_has_no_key_is_told_so_before_the_body_is_looked_at() {
     let world = World::start().await;
     for body in [vec![b'x'; 1 << 20], b"{".to_vec()] {
-        world.call("hk_live_wrong", Method::POST, "/webhooks/events", body.clone()).await.problem(401);
-        world.call("hk_live_wrong", Method::POST, "/webhooks/targets", body).await.problem(401);
+        world
+            .call("hk_live_wrong", Method::POST, "/webhooks/events", body.clone())
+            .await
+            .problem(401);
+        world
+            .call("hk_live_wrong", Method::POST, "/webhooks/targets", body)
+            .await
+            .problem(401);
     }
     world.stop().await;
 }
@@ -57,13 +68,19 @@ async fn a_key_revoked_by_another_process_is_refused_within_two_seconds() {
     let world = World::start().await;
     world.get("/webhooks/targets").await.expect(200);
     let tenant = Tenant::new("acme").unwrap();
-    let page = platform::catalog::Page { limit: 1, before: None };
+    let page = platform::catalog::Page {
+        limit: 1,
+        before: None,
+    };
     let id = world.catalog.list_keys(&tenant, page).await.unwrap()[0].id;
     world.catalog.revoke_key(&tenant, id).await.unwrap();
 
     let revoked = Instant::now();
     while world.get("/webhooks/targets").await.status != 401 {
-        assert!(revoked.elapsed() < Duration::from_millis(2500), "still good after 2.5 s");
+        assert!(
+            revoked.elapsed() < Duration::from_millis(2500),
+            "still good after 2.5 s"
+        );
     }
     world.stop().await;
 }
@@ -73,8 +90,14 @@ async fn a_key_made_after_it_was_refused_is_taken_soon() {
     let world = World::start().await;
     let key = world.tenant("late").await;
     let tenant = Tenant::new("late").unwrap();
-    world.call("hk_live_other", Method::GET, "/webhooks/targets", "").await.problem(401);
-    world.call(&key, Method::GET, "/webhooks/targets", "").await.expect(200);
+    world
+        .call("hk_live_other", Method::GET, "/webhooks/targets", "")
+        .await
+        .problem(401);
+    world
+        .call(&key, Method::GET, "/webhooks/targets", "")
+        .await
+        .expect(200);
     assert_eq!(world.catalog.get_tenant(&tenant).await.unwrap().name, tenant);
     world.stop().await;
 }
@@ -95,6 +118,14 @@ async fn publishing_goes_on_while_the_database_is_away() {
     assert_eq!(answer.headers["retry-after"], "1");
     answer.problem(503);
     // A key that was not seen before cannot be told from a wrong one.
-    world.call("hk_live_other", Method::POST, "/webhooks/events", event.to_string()).await.problem(503);
+    world
+        .call(
+            "hk_live_other",
+            Method::POST,
+            "/webhooks/events",
+            event.to_string(),
+        )
+        .await
+        .problem(503);
     world.stop().await;
 }

@@ -62,13 +62,23 @@ async fn a_record_says_whose_it_is_in_headers_and_in_fields() {
         .header("authorization", format!("Bearer {}", world.key))
         .header("traceparent", trace);
     let body = r#"{"type":"a","payload":1,"id":"order-42_A"}"#;
-    let answer = world.send(request.body(Full::new(Bytes::from(body))).unwrap()).await;
+    let answer = world
+        .send(request.body(Full::new(Bytes::from(body))).unwrap())
+        .await;
     assert_eq!(answer.expect(202), json!({"id": "order-42_A"}));
 
     let (record, event) = world.last_appended().await.remove(0);
     assert_eq!(record.key.as_deref(), Some(b"order-42_A".as_slice()));
-    for (name, value) in [("event-id", "order-42_A"), ("tenant", "acme"), ("traceparent", trace)] {
-        assert_eq!(record.header(name).map(Bytes::as_ref), Some(value.as_bytes()), "{name}");
+    for (name, value) in [
+        ("event-id", "order-42_A"),
+        ("tenant", "acme"),
+        ("traceparent", trace),
+    ] {
+        assert_eq!(
+            record.header(name).map(Bytes::as_ref),
+            Some(value.as_bytes()),
+            "{name}"
+        );
     }
     assert_eq!(event.event_id.as_deref(), Some("order-42_A"));
     assert_eq!(event.tenant.as_deref(), Some("acme"));
@@ -78,8 +88,15 @@ async fn a_record_says_whose_it_is_in_headers_and_in_fields() {
 
 #[tokio::test]
 async fn records_are_written_as_the_topics_framing_says() {
-    let world = World::start_with(api::Config { encoding: Encoding::SingleObject, ..config() }).await;
-    world.post("/webhooks/events", json!({"type": "a", "payload": 1})).await.expect(202);
+    let world = World::start_with(api::Config {
+        encoding: Encoding::SingleObject,
+        ..config()
+    })
+    .await;
+    world
+        .post("/webhooks/events", json!({"type": "a", "payload": 1}))
+        .await
+        .expect(202);
     let position = world.log.appended.lock().unwrap()[0][0].clone();
     let log: &dyn platform::event_log::EventLog = world.log.as_ref();
     let record = log.read_at(&position).await.unwrap().unwrap();
@@ -95,17 +112,26 @@ async fn an_event_that_is_not_valid_names_its_fields_and_reaches_no_log() {
         (json!({}), &["type", "payload"]),
         (json!({"type": "a"}), &["payload"]),
         (json!({"payload": 1}), &["type"]),
-        (json!({"type": "a", "payload": 1, "rawPayload": "1"}), &["rawPayload"]),
-        (json!({"type": "a", "payload": null, "rawPayload": "1"}), &["rawPayload"]),
+        (
+            json!({"type": "a", "payload": 1, "rawPayload": "1"}),
+            &["rawPayload"],
+        ),
+        (
+            json!({"type": "a", "payload": null, "rawPayload": "1"}),
+            &["rawPayload"],
+        ),
         (json!({"type": "a..b", "payload": 1}), &["type"]),
-        (json!({"type": "", "payload": 1, "id": "", "contentType": ""}), &["type", "id", "contentType"]),
+        (
+            json!({"type": "", "payload": 1, "id": "", "contentType": ""}),
+            &["type", "id", "contentType"],
+        ),
         (json!({"type": "a", "payload": 1, "id": "a.b"}), &["id"]),
         (json!({"type": "a", "payload": 1, "id": "x".repeat(65)}), &["id"]),
         (json!({"type": "a", "payload": 1, "id": 7}), &["id"]),
         (json!({"type": 1, "payload": 1}), &["type"]),
         (json!({"type": "a", "rawPayload": {"a": 1}}), &["rawPayload"]),
         (json!({"type": "a", "payload": 1, "tenant": "other"}), &["tenant"]),
-        (json!([1]), &["body"]),
+        (json!(["a", 1, null, null, null]), &["body"]),
     ];
     for (body, fields) in table {
         let answer = world.post("/webhooks/events", body.clone()).await;
@@ -133,10 +159,16 @@ async fn a_payload_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
     let of = |size: usize| json!({"type": "a", "rawPayload": "x".repeat(size)});
     world.post("/webhooks/events", of(MAX_PAYLOAD)).await.expect(202);
     assert_eq!(world.last_appended().await[0].1.payload.len(), MAX_PAYLOAD);
-    let errors = world.post("/webhooks/events", of(MAX_PAYLOAD + 1)).await.problem(413);
+    let errors = world
+        .post("/webhooks/events", of(MAX_PAYLOAD + 1))
+        .await
+        .problem(413);
     assert_eq!(errors[0].0, "payload");
     // So large that it is not even read.
-    world.post("/webhooks/events", of(MAX_PAYLOAD * 4)).await.problem(413);
+    world
+        .post("/webhooks/events", of(MAX_PAYLOAD * 4))
+        .await
+        .problem(413);
     // What escapes to twice its size in the request still fits.
     let quotes = json!({"type": "a", "rawPayload": "\"".repeat(MAX_PAYLOAD)});
     world.post("/webhooks/events", quotes).await.expect(202);
@@ -149,10 +181,15 @@ async fn many_events_are_appended_in_one_go_in_the_order_of_the_lines() {
     let world = World::start().await;
     let mut lines = String::new();
     for number in 0..500 {
-        lines.push_str(&format!("{{\"type\":\"a.b\",\"payload\":{{ \"n\": {number} }},\"id\":\"n{number}\"}}\r\n\n"));
+        lines.push_str(&format!(
+            "{{\"type\":\"a.b\",\"payload\":{{ \"n\": {number} }},\"id\":\"n{number}\"}}\r\n\n"
+        ));
     }
     lines.push_str(r#"{"type":"last","payload":null}"#);
-    let answer = world.publish("application/x-ndjson; charset=utf-8", lines).await.expect(202);
+    let answer = world
+        .publish("application/x-ndjson; charset=utf-8", lines)
+        .await
+        .expect(202);
     let ids = answer["ids"].as_array().unwrap();
     assert_eq!((ids.len(), &ids[7]), (501, &json!("n7")));
     assert_eq!(world.appends(), 1);
@@ -168,17 +205,30 @@ async fn many_events_are_appended_in_one_go_in_the_order_of_the_lines() {
 async fn one_bad_line_among_many_refuses_them_all() {
     let world = World::start().await;
     let good = r#"{"type":"a","payload":1}"#;
-    let lines = format!("{good}\n{{\"type\":\"a..b\"}}\n\n{good}\n{{\"type\":\"a\",\"payload\":1,\"x\":1}}\n");
-    let fields = world.publish("application/x-ndjson", lines).await.invalid_fields();
+    let lines =
+        format!("{good}\n{{\"type\":\"a..b\"}}\n\n{good}\n{{\"type\":\"a\",\"payload\":1,\"x\":1}}\n");
+    let fields = world
+        .publish("application/x-ndjson", lines)
+        .await
+        .invalid_fields();
     assert_eq!(fields, ["line 2: type", "line 2: payload", "line 5: x"]);
 
-    let errors = world.publish("application/x-ndjson", format!("{good}\n{{oops\n")).await.problem(400);
+    let errors = world
+        .publish("application/x-ndjson", format!("{good}\n{{oops\n"))
+        .await
+        .problem(400);
     assert_eq!(errors[0].0, "line 2: body");
     let large = json!({"type": "a", "rawPayload": "x".repeat(MAX_PAYLOAD + 1)});
-    let errors = world.publish("application/x-ndjson", format!("{good}\n{large}")).await.problem(413);
+    let errors = world
+        .publish("application/x-ndjson", format!("{good}\n{large}"))
+        .await
+        .problem(413);
     assert_eq!(errors[0].0, "line 2: payload");
 
-    let fields = world.publish("application/x-ndjson", "\n \n").await.invalid_fields();
+    let fields = world
+        .publish("application/x-ndjson", "\n \n")
+        .await
+        .invalid_fields();
     assert_eq!(fields, ["body"]);
     let many = format!("{good}\n").repeat(10_001);
     world.publish("application/x-ndjson", many).await.problem(413);

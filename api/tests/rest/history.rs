@@ -70,11 +70,18 @@ async fn story() -> World {
 }
 
 fn delivery_id(event: &str, target: i64) -> String {
-    DeliveryId::derive(&EventId::new(event).unwrap(), TargetId(target)).as_str().to_owned()
+    DeliveryId::derive(&EventId::new(event).unwrap(), TargetId(target))
+        .as_str()
+        .to_owned()
 }
 
 fn ids(list: &Value) -> Vec<&str> {
-    list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_str().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -96,7 +103,10 @@ async fn a_delivery_reads_as_a_story() {
             ],
         })
     );
-    let waiting = world.get(&format!("/webhooks/deliveries/{}", delivery_id("e1", 8))).await.expect(200);
+    let waiting = world
+        .get(&format!("/webhooks/deliveries/{}", delivery_id("e1", 8)))
+        .await
+        .expect(200);
     assert_eq!(waiting["status"], "retrying");
     assert_eq!(waiting["nextAttemptAt"], "2026-01-01T00:00:21.000Z");
     assert_eq!(waiting["lastError"], "timeout");
@@ -111,17 +121,28 @@ async fn an_event_is_told_with_its_deliveries() {
     assert_eq!(told["targets"], 2);
     assert_eq!(told["payloadSize"], 31);
     assert_eq!(told["acceptedAt"], "2026-01-01T00:00:01.000Z");
-    assert_eq!(told["position"], json!({"topic": "webhook-events", "partition": 0, "offset": 1}));
+    assert_eq!(
+        told["position"],
+        json!({"topic": "webhook-events", "partition": 0, "offset": 1})
+    );
     let mut states: Vec<(i64, &str)> = told["deliveries"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|delivery| (delivery["targetId"].as_i64().unwrap(), delivery["status"].as_str().unwrap()))
+        .map(|delivery| {
+            (
+                delivery["targetId"].as_i64().unwrap(),
+                delivery["status"].as_str().unwrap(),
+            )
+        })
         .collect();
     states.sort_unstable();
     assert_eq!(states, [(7, "delivered"), (8, "retrying")]);
     let unmatched = world.get("/webhooks/events/e3").await.expect(200);
-    assert_eq!((&unmatched["targets"], &unmatched["deliveries"]), (&json!(0), &json!([])));
+    assert_eq!(
+        (&unmatched["targets"], &unmatched["deliveries"]),
+        (&json!(0), &json!([]))
+    );
     world.stop().await;
 }
 
@@ -133,7 +154,10 @@ async fn lists_are_narrowed_by_what_is_asked_and_paged() {
         ("?eventType=orders.created", vec!["e3", "e1"]),
         ("?from=2026-01-01T00:00:02Z", vec!["e3", "e2"]),
         ("?to=2026-01-01T00:00:02Z", vec!["e1"]),
-        ("?from=2026-01-01T01:00:02%2B01:00&to=2026-01-01T00:00:03Z", vec!["e2"]),
+        (
+            "?from=2026-01-01T01:00:02%2B01:00&to=2026-01-01T00:00:03Z",
+            vec!["e2"],
+        ),
     ];
     for (query, expected) in table {
         let list = world.get(&format!("/webhooks/events{query}")).await.expect(200);
@@ -150,7 +174,10 @@ async fn lists_are_narrowed_by_what_is_asked_and_paged() {
         ("?targetId=9".to_owned(), vec![]),
     ];
     for (query, expected) in table {
-        let list = world.get(&format!("/webhooks/deliveries{query}")).await.expect(200);
+        let list = world
+            .get(&format!("/webhooks/deliveries{query}"))
+            .await
+            .expect(200);
         assert_eq!(ids(&list), expected, "{query}");
     }
     for (kind, all) in [("events", 3), ("deliveries", 3)] {
@@ -159,7 +186,9 @@ async fn lists_are_narrowed_by_what_is_asked_and_paged() {
         loop {
             let page = world.get(&path).await.expect(200);
             seen.extend(ids(&page).into_iter().map(str::to_owned));
-            let Some(cursor) = page["nextCursor"].as_str() else { break };
+            let Some(cursor) = page["nextCursor"].as_str() else {
+                break;
+            };
             path = format!("/webhooks/{kind}?limit=1&cursor={cursor}");
         }
         assert_eq!(seen.len(), all, "{kind}: {seen:?}");
@@ -173,12 +202,38 @@ async fn lists_are_narrowed_by_what_is_asked_and_paged() {
 async fn a_question_that_is_not_valid_names_its_parameters() {
     let world = story().await;
     let query = "targetId=x&status=lost&eventId=a.b&eventType=a..b&from=today&limit=0&cursor=NDI";
-    let mut fields = world.get(&format!("/webhooks/deliveries?{query}")).await.invalid_fields();
+    let mut fields = world
+        .get(&format!("/webhooks/deliveries?{query}"))
+        .await
+        .invalid_fields();
     fields.sort();
-    assert_eq!(fields, ["cursor", "eventId", "eventType", "from", "limit", "status", "targetId"]);
+    assert_eq!(
+        fields,
+        [
+            "cursor",
+            "eventId",
+            "eventType",
+            "from",
+            "limit",
+            "status",
+            "targetId"
+        ]
+    );
     let backwards = "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z";
-    assert_eq!(world.get(&format!("/webhooks/events?{backwards}")).await.invalid_fields(), ["to"]);
-    assert_eq!(world.get("/webhooks/events?status=pending").await.invalid_fields(), ["query"]);
+    assert_eq!(
+        world
+            .get(&format!("/webhooks/events?{backwards}"))
+            .await
+            .invalid_fields(),
+        ["to"]
+    );
+    assert_eq!(
+        world
+            .get("/webhooks/events?status=pending")
+            .await
+            .invalid_fields(),
+        ["query"]
+    );
     world.stop().await;
 }
 
@@ -188,11 +243,22 @@ async fn another_tenants_history_is_not_there() {
     let other = world.tenant("other").await;
     let get = async |path: &str| world.call(&other, Method::GET, path, "").await;
     get("/webhooks/events/e1").await.problem(404);
-    get(&format!("/webhooks/deliveries/{}", delivery_id("e1", 7))).await.problem(404);
-    for path in ["/webhooks/events", "/webhooks/deliveries", "/webhooks/deliveries?eventId=e1&targetId=7"] {
+    get(&format!("/webhooks/deliveries/{}", delivery_id("e1", 7)))
+        .await
+        .problem(404);
+    for path in [
+        "/webhooks/events",
+        "/webhooks/deliveries",
+        "/webhooks/deliveries?eventId=e1&targetId=7",
+    ] {
         assert_eq!(get(path).await.expect(200)["items"], json!([]), "{path}");
     }
-    for path in ["/webhooks/events/nothing", "/webhooks/events/a.b", "/webhooks/deliveries/dlv_%00", "/webhooks/deliveries/x"] {
+    for path in [
+        "/webhooks/events/nothing",
+        "/webhooks/events/a.b",
+        "/webhooks/deliveries/dlv_%00",
+        "/webhooks/deliveries/x",
+    ] {
         world.get(path).await.problem(404);
     }
     world.stop().await;

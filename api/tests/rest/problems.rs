@@ -9,10 +9,25 @@ use serde_json::json;
 #[tokio::test]
 async fn a_path_that_is_no_route_answers_404() {
     let world = World::start().await;
-    for path in ["/webhooks", "/webhooks/targets/1/2/3", "/webhooks/targets/", "/nothing", "/webhooks/stats"] {
+    for path in [
+        "/webhooks",
+        "/webhooks/targets/1/2/3",
+        "/webhooks/targets/",
+        "/nothing",
+        "/webhooks/stats",
+    ] {
         world.get(path).await.problem(404);
     }
-    for id in ["0", "-1", "x", "9007199254740992", "99999999999999999999", "%ff", "1%00", "1.0"] {
+    for id in [
+        "0",
+        "-1",
+        "x",
+        "9007199254740992",
+        "99999999999999999999",
+        "%ff",
+        "1%00",
+        "1.0",
+    ] {
         world.get(&format!("/webhooks/targets/{id}")).await.problem(404);
     }
     world.stop().await;
@@ -21,7 +36,9 @@ async fn a_path_that_is_no_route_answers_404() {
 #[tokio::test]
 async fn a_method_that_a_path_does_not_take_answers_405_and_names_those_it_takes() {
     let world = World::start().await;
-    let answer = world.call(&world.key, Method::PUT, "/webhooks/targets/1", "{}").await;
+    let answer = world
+        .call(&world.key, Method::PUT, "/webhooks/targets/1", "{}")
+        .await;
     let allow = answer.headers["allow"].to_str().unwrap().to_owned();
     for method in ["GET", "PATCH", "DELETE"] {
         assert!(allow.contains(method), "{allow}");
@@ -39,16 +56,23 @@ async fn a_body_must_be_json_and_say_so() {
             let request = Request::post(format!("{}/v1{path}", world.root))
                 .header("authorization", format!("Bearer {}", world.key))
                 .header("content-type", content_type);
-            world.send(request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()).await
+            world
+                .send(
+                    request
+                        .body(Full::new(Bytes::from_static(body.as_bytes())))
+                        .unwrap(),
+                )
+                .await
         };
         post("text/plain", "{}").await.problem(415);
-        post("application/x-www-form-urlencoded", "a=1").await.problem(415);
+        post("application/x-www-form-urlencoded", "a=1")
+            .await
+            .problem(415);
         post("application/json; charset=utf-8", "{}").await.problem(422);
-        let answer = post("application/json", "{\"url\": }").await;
+        let answer = post("application/json", "{\n oops").await;
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-        let errors = answer.problem(400);
-        let told = format!("{detail} {errors:?}");
-        assert!(told.contains("line 1 column"), "{told}");
+        assert!(detail.contains("line 2 column"), "{detail}");
+        assert_eq!(answer.problem(400)[0].0, "body");
     }
     world.stop().await;
 }
@@ -69,8 +93,16 @@ async fn without_a_database_everything_but_publishing_answers_503() {
     let table = [
         (Method::GET, "/webhooks/targets", json!({})),
         (Method::GET, "/webhooks/targets/1", json!({})),
-        (Method::POST, "/webhooks/targets", json!({"url": "https://example.com/"})),
-        (Method::POST, "/webhooks/endpoints", json!({"url": "https://example.com/", "events": ["*"]})),
+        (
+            Method::POST,
+            "/webhooks/targets",
+            json!({"url": "https://example.com/"}),
+        ),
+        (
+            Method::POST,
+            "/webhooks/endpoints",
+            json!({"url": "https://example.com/", "events": ["*"]}),
+        ),
         (Method::GET, "/webhooks/events/e1", json!({})),
         (Method::GET, "/webhooks/deliveries", json!({})),
     ];

@@ -46,7 +46,10 @@ async fn a_target_is_made_read_changed_listed_and_deleted() {
     assert_eq!(listed, json!({"items": [read], "nextCursor": null}));
 
     let path = format!("/webhooks/targets/{id}");
-    let changed = world.patch(&path, json!({"url": "https://example.com/other"})).await.expect(200);
+    let changed = world
+        .patch(&path, json!({"url": "https://example.com/other"}))
+        .await
+        .expect(200);
     assert_eq!(changed["url"], "https://example.com/other");
     assert_eq!(changed["description"], "the order desk");
 
@@ -67,7 +70,14 @@ async fn a_patch_tells_null_from_absent() {
     let path = format!("/webhooks/targets/{}", made["id"]);
 
     let kept = world.patch(&path, json!({})).await.expect(200);
-    for field in ["description", "headers", "contact", "rateLimit", "timeout", "retryPolicy"] {
+    for field in [
+        "description",
+        "headers",
+        "contact",
+        "rateLimit",
+        "timeout",
+        "retryPolicy",
+    ] {
         assert_eq!(kept[field], made[field], "{field}");
         assert!(!kept[field].is_null(), "{field}");
     }
@@ -79,7 +89,10 @@ async fn a_patch_tells_null_from_absent() {
         assert!(emptied[field].is_null(), "{field}");
     }
     assert_eq!(emptied["headers"], json!({}));
-    assert_eq!(world.patch(&path, json!({"url": null})).await.invalid_fields(), ["url"]);
+    assert_eq!(
+        world.patch(&path, json!({"url": null})).await.invalid_fields(),
+        ["url"]
+    );
     world.stop().await;
 }
 
@@ -108,8 +121,14 @@ async fn every_wrong_field_is_named_in_one_answer() {
             "url",
         ]
     );
-    assert_eq!(world.post("/webhooks/targets", json!({})).await.invalid_fields(), ["url"]);
-    assert_eq!(world.get("/webhooks/targets").await.expect(200)["items"], json!([]));
+    assert_eq!(
+        world.post("/webhooks/targets", json!({})).await.invalid_fields(),
+        ["url"]
+    );
+    assert_eq!(
+        world.get("/webhooks/targets").await.expect(200)["items"],
+        json!([])
+    );
     world.stop().await;
 }
 
@@ -118,13 +137,38 @@ async fn a_wrong_type_names_its_field_what_was_found_and_what_would_be_right() {
     let world = World::start().await;
     let table = [
         (json!({"url": 5}), "url", "integer `5`, expected a string"),
-        (json!({"url": "https://a.example/", "rateLimit": "5"}), "rateLimit", "string \"5\", expected u32"),
-        (json!({"url": "https://a.example/", "timeout": 15}), "timeout", "expected a duration with its unit such as \"15s\""),
-        (json!({"url": "https://a.example/", "timeout": "soon"}), "timeout", "expected a duration with its unit such as \"15s\""),
-        (json!({"url": "https://a.example/", "headers": {"x-a": 1}}), "headers.x-a", "integer `1`, expected a string"),
-        (json!({"url": "https://a.example/", "retryPolicy": {"windows": "1h"}}), "retryPolicy.windows", "unknown field `windows`"),
-        (json!({"url": "https://a.example/", "colour": "red"}), "colour", "unknown field `colour`, expected one of `url`"),
-        (json!(["https://a.example/"]), "body", "expected"),
+        (
+            json!({"url": "https://a.example/", "rateLimit": "5"}),
+            "rateLimit",
+            "string \"5\", expected u32",
+        ),
+        (
+            json!({"url": "https://a.example/", "timeout": 15}),
+            "timeout",
+            "expected a duration with its unit such as \"15s\"",
+        ),
+        (
+            json!({"url": "https://a.example/", "timeout": "soon"}),
+            "timeout",
+            "expected a duration with its unit such as \"15s\"",
+        ),
+        (
+            json!({"url": "https://a.example/", "headers": {"x-a": 1}}),
+            "headers.x-a",
+            "integer `1`, expected a string",
+        ),
+        (
+            json!({"url": "https://a.example/", "retryPolicy": {"windows": "1h"}}),
+            "retryPolicy.windows",
+            "unknown field `windows`",
+        ),
+        (
+            json!({"url": "https://a.example/", "colour": "red"}),
+            "colour",
+            "unknown field `colour`, expected one of `url`",
+        ),
+        (json!(["https://a.example/"]), "body", "not a JSON object"),
+        (json!("https://a.example/"), "body", "not a JSON object"),
     ];
     for (body, field, message) in table {
         let errors = world.post("/webhooks/targets", body.clone()).await.problem(422);
@@ -152,13 +196,22 @@ async fn an_address_inside_is_refused_in_the_same_words_whatever_it_is() {
             ("/webhooks/endpoints", json!({"url": url, "events": ["*"]})),
         ] {
             let errors = world.post(path, body).await.problem(422);
-            let expected = ("url".to_owned(), "this address is not allowed as a target".to_owned());
+            let expected = (
+                "url".to_owned(),
+                "this address is not allowed as a target".to_owned(),
+            );
             assert_eq!(errors, [expected], "{url}");
         }
     }
     let id = create(&world, json!({"url": "https://example.com/"})).await["id"].clone();
-    for path in [format!("/webhooks/targets/{id}"), format!("/webhooks/endpoints/{id}")] {
-        let fields = world.patch(&path, json!({"url": "https://192.168.0.1/"})).await.invalid_fields();
+    for path in [
+        format!("/webhooks/targets/{id}"),
+        format!("/webhooks/endpoints/{id}"),
+    ] {
+        let fields = world
+            .patch(&path, json!({"url": "https://192.168.0.1/"}))
+            .await
+            .invalid_fields();
         assert_eq!(fields, ["url"]);
     }
     world.stop().await;
@@ -182,7 +235,16 @@ async fn a_rotated_secret_signs_beside_the_one_before_it() {
     let made = create(&world, json!({"url": "https://example.com/"})).await;
     let id = TargetId(made["id"].as_i64().unwrap());
     let path = format!("/webhooks/targets/{id}/secret");
-    let live = async || world.catalog.target_details(id).await.unwrap().unwrap().keys.len();
+    let live = async || {
+        world
+            .catalog
+            .target_details(id)
+            .await
+            .unwrap()
+            .unwrap()
+            .keys
+            .len()
+    };
 
     let rotated = world.post(&path, json!({"overlap": "1h"})).await.expect(200);
     assert_eq!(rotated["overlap"], "1h");
@@ -202,7 +264,10 @@ async fn a_rotated_secret_signs_beside_the_one_before_it() {
     }
     world.post(&path, json!({})).await.problem(409);
     assert_eq!(live().await, 10);
-    assert_eq!(world.post(&path, json!({"overlap": "1y"})).await.invalid_fields(), ["overlap"]);
+    assert_eq!(
+        world.post(&path, json!({"overlap": "1y"})).await.invalid_fields(),
+        ["overlap"]
+    );
     world.stop().await;
 }
 
@@ -210,7 +275,9 @@ async fn a_rotated_secret_signs_beside_the_one_before_it() {
 async fn a_disabled_target_matches_nothing_until_it_is_enabled() {
     let world = World::start().await;
     let endpoint = json!({"url": "https://example.com/", "events": ["*"]});
-    let id = world.post("/webhooks/endpoints", endpoint).await.expect(201)["id"].as_i64().unwrap();
+    let id = world.post("/webhooks/endpoints", endpoint).await.expect(201)["id"]
+        .as_i64()
+        .unwrap();
     let tenant = Tenant::new("acme").unwrap();
     let matched = async || world.catalog.match_targets(&tenant, "a").await.unwrap();
     let switch = async |verb: &str| {

@@ -86,7 +86,11 @@ impl Answer {
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
-        if self.body.is_empty() { Value::Null } else { self.json() }
+        if self.body.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
     }
 
     /// Checks that it is a whole problem of this status, and gives the fields it names.
@@ -150,7 +154,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let url = format!("sqlite:{}", dir.path().join("hookwright.db").display());
-        let catalog = Catalog::open(&url, Sealer::random().0, clock.clone()).await.unwrap();
+        let catalog = Catalog::open(&url, Sealer::random().0, clock.clone())
+            .await
+            .unwrap();
         catalog.migrate().await.unwrap();
         let history = History::new(&catalog);
         let hour = Duration::from_secs(3600);
