@@ -33,7 +33,11 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_by_time ON deliveries (tenant, accepted_at, id, target);
 
+-- Keyed by time before the delivery, whose id is a hash: so new rows come to the end, and do not
+-- each touch a page of their own somewhere in the middle.
 CREATE TABLE attempts (
+    tenant TEXT COLLATE "C" NOT NULL,
+    accepted_at BIGINT NOT NULL,
     delivery_id TEXT COLLATE "C" NOT NULL,
     number BIGINT NOT NULL,
     started_at BIGINT NOT NULL,
@@ -41,5 +45,5 @@ CREATE TABLE attempts (
     status_code BIGINT,
     error TEXT,
     response TEXT,
-    PRIMARY KEY (delivery_id, number)
-);
+    PRIMARY KEY (tenant, accepted_at, delivery_id, number)
+) /* sqlite: WITHOUT ROWID */;

@@ -2,46 +2,40 @@
 
 use super::History;
 use crate::catalog::CatalogError;
-use crate::catalog::db::{Sql, Write};
 use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Row};
 
 /// Rows removed in one transaction at most: other writers wait no longer than that.
-const STEP: u32 = 500;
+const STEP: u64 = 500;
 
-/// The tables whose rows have an age, and how to find the attempts of deliveries.
-#[derive(Clone, Copy)]
-enum Table {
-    Deliveries,
-    Events,
-}
-
-impl Table {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Deliveries => "deliveries",
-            Self::Events => "events",
-        }
-    }
-}
+/// The tables, and the last column of the index that has their rows by tenant and time. Attempts
+/// go first: what a crash leaves behind is a delivery without them, not the other way round.
+const TABLES: [(&str, &str); 3] = [
+    ("attempts", "delivery_id"),
+    ("deliveries", "id"),
+    ("events", "id"),
+];
 
 impl History {
-    /// Removes events and deliveries accepted before `before`, with their attempts: at most
-    /// `limit`, the oldest of each tenant first, in steps that keep other writers waiting only
-    /// shortly. Returns how many events and deliveries went; fewer than `limit` means that no more
-    /// are due.
+    /// Removes events, deliveries and attempts of events accepted before `before`: about `limit`
+    /// rows, the oldest of each tenant first, in steps that keep other writers waiting only shortly.
+    /// Returns how many rows went; fewer than `limit` means that no more are due.
     ///
     /// # Errors
     /// `Unavailable`; the steps done so far stay done.
     pub async fn expire(&self, before: Millis, limit: u32) -> Result<u64, CatalogError> {
+        let limit = u64::from(limit);
         let mut gone = 0;
-        for table in [Table::Deliveries, Table::Events] {
+        for (table, id) in TABLES {
             let mut tenant = String::new();
-            while let Some(next) = self.next_tenant(table, &tenant).await? {
+            while gone < limit {
+                let Some(next) = self.next_tenant(table, &tenant).await? else {
+                    break;
+                };
                 tenant = next;
-                while gone < u64::from(limit) {
-                    let step = u64::from(STEP).min(u64::from(limit) - gone);
-                    let removed = self.step(table, &tenant, before, step).await?;
+                while gone < limit {
+                    let step = STEP.min(limit - gone);
+                    let removed = self.step(table, id, &tenant, before, step).await?;
                     gone += removed;
                     if removed < step {
                         break;
@@ -54,8 +48,8 @@ impl History {
 
     /// The tenant after `tenant` that has rows: one look into the index, since a list of tenants
     /// would miss those that were deleted.
-    async fn next_tenant(&self, table: Table, tenant: &str) -> Result<Option<String>, CatalogError> {
-        let sql = format!("SELECT MIN(tenant) FROM {} WHERE tenant > $1", table.name());
+    async fn next_tenant(&self, table: &str, tenant: &str) -> Result<Option<String>, CatalogError> {
+        let sql = format!("SELECT MIN(tenant) FROM {table} WHERE tenant > $1");
         Ok(sqlx::query(AssertSqlSafe(sql))
             .bind(tenant)
             .fetch_one(&self.db.pool)
@@ -63,49 +57,40 @@ impl History {
             .try_get(0)?)
     }
 
-    async fn step(&self, table: Table, tenant: &str, before: Millis, step: u64) -> Result<u64, CatalogError> {
+    /// Removes a tenant's oldest rows, up to the `step`th that is due, or all that are.
+    async fn step(
+        &self,
+        table: &str,
+        id: &str,
+        tenant: &str,
+        before: Millis,
+        step: u64,
+    ) -> Result<u64, CatalogError> {
         let mut write = self.db.begin().await?;
-        let mut due = Sql::new(format!("SELECT id FROM {} WHERE tenant = ", table.name()));
-        due.bind(tenant).push(" AND accepted_at < ").bind(before.0);
-        due.push(" ORDER BY accepted_at, id LIMIT ")
-            .bind(i64::try_from(step).unwrap_or(i64::MAX));
-        let rows = due.query().fetch_all(write.on()).await?;
-        let ids = rows
-            .iter()
-            .map(|row| row.try_get(0))
-            .collect::<Result<Vec<String>, _>>()?;
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        match table {
-            Table::Deliveries => {
-                remove(&mut write, "DELETE FROM attempts WHERE delivery_id IN (", &ids).await?;
-                remove(&mut write, "DELETE FROM deliveries WHERE id IN (", &ids).await?;
-            }
-            Table::Events => {
-                let mut sql = Sql::new("DELETE FROM events WHERE tenant = ");
-                sql.bind(tenant).push(" AND id IN (");
-                in_list(sql, &ids).query().execute(write.on()).await?;
-            }
-        }
+        let last = sqlx::query(AssertSqlSafe(format!(
+            "SELECT accepted_at, {id} FROM {table} WHERE tenant = $1 AND accepted_at < $2 \
+             ORDER BY accepted_at, {id} LIMIT 1 OFFSET $3"
+        )))
+        .bind(tenant)
+        .bind(before.0)
+        .bind(i64::try_from(step.saturating_sub(1)).unwrap_or(i64::MAX))
+        .fetch_optional(write.on())
+        .await?;
+        let removal = match last {
+            Some(last) => sqlx::query(AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE tenant = $1 AND (accepted_at, {id}) <= ($2, $3)"
+            )))
+            .bind(tenant)
+            .bind(last.try_get::<i64, _>(0)?)
+            .bind(last.try_get::<String, _>(1)?),
+            None => sqlx::query(AssertSqlSafe(format!(
+                "DELETE FROM {table} WHERE tenant = $1 AND accepted_at < $2"
+            )))
+            .bind(tenant)
+            .bind(before.0),
+        };
+        let removed = removal.execute(write.on()).await?.rows_affected();
         write.commit().await?;
-        Ok(ids.len() as u64)
+        Ok(removed)
     }
-}
-
-async fn remove(write: &mut Write, sql: &str, ids: &[String]) -> Result<(), CatalogError> {
-    in_list(Sql::new(sql), ids).query().execute(write.on()).await?;
-    Ok(())
-}
-
-/// Ends a list in parentheses.
-fn in_list(mut sql: Sql, ids: &[String]) -> Sql {
-    for (n, id) in ids.iter().enumerate() {
-        if n > 0 {
-            sql.push(", ");
-        }
-        sql.bind(id.as_str());
-    }
-    sql.push(")");
-    sql
 }

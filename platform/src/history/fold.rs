@@ -4,7 +4,7 @@
 //! and no update, when they come in one batch, as they mostly do.
 
 use schemas::delivery::DeliveryStatus;
-use schemas::history::{Attempt, EventRecord, HistoryRecord};
+use schemas::history::{Attempt, AttemptRecord, EventRecord, HistoryRecord};
 use schemas::ids::{DeliveryId, EventId, TargetId, Tenant};
 use schemas::time::Millis;
 use std::borrow::Cow;
@@ -17,7 +17,27 @@ use std::collections::BTreeMap;
 pub(super) struct Rows<'r> {
     pub(super) events: BTreeMap<(&'r str, &'r str), &'r EventRecord>,
     pub(super) deliveries: BTreeMap<DeliveryId, Delivery<'r>>,
-    pub(super) attempts: BTreeMap<(DeliveryId, u32), &'r Attempt>,
+    pub(super) attempts: BTreeMap<AttemptKey<'r>, &'r Attempt>,
+}
+
+/// The key of an attempt's row, in the order of the table's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct AttemptKey<'r> {
+    pub(super) tenant: &'r str,
+    pub(super) accepted_at: Millis,
+    pub(super) delivery_id: DeliveryId,
+    pub(super) number: u32,
+}
+
+impl<'r> AttemptKey<'r> {
+    fn of(record: &'r AttemptRecord, delivery_id: DeliveryId) -> Self {
+        Self {
+            tenant: record.tenant.as_str(),
+            accepted_at: record.accepted_at,
+            delivery_id,
+            number: record.number,
+        }
+    }
 }
 
 /// A delivery's row.
@@ -111,7 +131,7 @@ pub(super) fn fold(records: &[HistoryRecord]) -> Rows<'_> {
                 let id = record.delivery_id();
                 if let Some(attempt) = &record.attempt {
                     rows.attempts
-                        .entry((id.clone(), record.number))
+                        .entry(AttemptKey::of(record, id.clone()))
                         .and_modify(|kept| {
                             if begun_after(attempt, kept) {
                                 *kept = attempt;

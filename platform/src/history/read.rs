@@ -23,8 +23,10 @@ const EVENTS: &str = "SELECT e.id, e.event_type, e.accepted_at, e.payload_size, 
 /// What [`delivery_row`] reads. The last answer is the last attempt's.
 const DELIVERIES: &str = "SELECT d.id, d.event_id, d.target, d.event_type, d.status, d.progress, \
     d.accepted_at, d.next_at, d.updated_at, a.status_code, a.error \
-    FROM deliveries d LEFT JOIN attempts a ON a.delivery_id = d.id \
-    AND a.number = (SELECT MAX(l.number) FROM attempts l WHERE l.delivery_id = d.id)";
+    FROM deliveries d LEFT JOIN attempts a \
+    ON a.tenant = d.tenant AND a.accepted_at = d.accepted_at AND a.delivery_id = d.id \
+    AND a.number = (SELECT MAX(l.number) FROM attempts l \
+    WHERE l.tenant = d.tenant AND l.accepted_at = d.accepted_at AND l.delivery_id = d.id)";
 
 impl History {
     /// Looks an event up.
@@ -102,7 +104,8 @@ impl History {
     pub async fn attempts(&self, tenant: &Tenant, id: &DeliveryId) -> Result<Vec<AttemptRow>, CatalogError> {
         let rows = sqlx::query(
             "SELECT a.number, a.started_at, a.duration_ms, a.status_code, a.error, a.response \
-             FROM deliveries d JOIN attempts a ON a.delivery_id = d.id \
+             FROM deliveries d JOIN attempts a \
+             ON a.tenant = d.tenant AND a.accepted_at = d.accepted_at AND a.delivery_id = d.id \
              WHERE d.id = $1 AND d.tenant = $2 ORDER BY a.number",
         )
         .bind(id.as_str())

@@ -5,7 +5,7 @@
 //! length of a batch.
 
 use super::History;
-use super::fold::{Delivery, fold, storable};
+use super::fold::{AttemptKey, Delivery, fold, storable};
 use crate::catalog::CatalogError;
 use crate::catalog::db::{bind, bounded};
 use schemas::history::{Attempt, EventRecord, HistoryRecord};
@@ -51,10 +51,10 @@ impl Upserts {
             ),
             // Of two accounts of an attempt, the one begun last stays.
             attempts: Upsert::new(
-                "INSERT INTO attempts (delivery_id, number, started_at, duration_ms, status_code, error, \
-                 response)",
-                7,
-                "ON CONFLICT (delivery_id, number) DO UPDATE SET started_at = excluded.started_at, \
+                "INSERT INTO attempts (tenant, accepted_at, delivery_id, number, started_at, duration_ms, \
+                 status_code, error, response)",
+                9,
+                "ON CONFLICT (tenant, accepted_at, delivery_id, number) DO UPDATE SET started_at = excluded.started_at, \
                  duration_ms = excluded.duration_ms, status_code = excluded.status_code, \
                  error = excluded.error, response = excluded.response \
                  WHERE (excluded.started_at, excluded.duration_ms) \
@@ -171,9 +171,11 @@ fn bind_delivery(to: &mut AnyArguments, (id, delivery): (DeliveryId, Delivery<'_
     bind(to, delivery.updated_at.0);
 }
 
-fn bind_attempt(to: &mut AnyArguments, ((id, number), attempt): ((DeliveryId, u32), &Attempt)) {
-    bind(to, id.as_str());
-    bind(to, i64::from(number));
+fn bind_attempt(to: &mut AnyArguments, (key, attempt): (AttemptKey<'_>, &Attempt)) {
+    bind(to, key.tenant);
+    bind(to, key.accepted_at.0);
+    bind(to, key.delivery_id.as_str());
+    bind(to, i64::from(key.number));
     bind(to, attempt.started_at.0);
     bind(to, i64::from(attempt.duration_ms));
     bind(to, attempt.status_code.map(i64::from));
