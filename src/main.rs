@@ -1,2 +1,119 @@
-//! hookwright
-fn main() {}
+//! The `hookwright` binary: one subcommand per role, and the tools around them.
+//!
+//! [`cli`] says which commands there are; [`roles`] starts the services a command asks for, and hands
+//! each its ports. From there the data flow is in the services' own crates: `consumer` (event log to
+//! dispatch queue), `dispatcher` (dispatch queue to POST), `retry-manager`, `recorder`, `api`.
+
+mod admin;
+mod check;
+mod cli;
+mod demo;
+mod dev;
+mod failure;
+mod listen;
+mod produce;
+mod provision;
+mod receiver;
+mod roles;
+mod terminal;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, all else is bad usage. Nobody may be reading.
+            drop(error.print());
+            return if error.use_stderr() {
+                ExitCode::from(failure::USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::died(&error).exit(),
+    };
+    let result = runtime.block_on(run(cli));
+    // What still waits for a remote answer must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let config = cli.config.as_deref();
+    let flags = cli.flags();
+    match cli.command {
+        Command::Dev(args) => dev::run(args, config, &flags).await,
+        Command::All => roles::run(roles::Selection::ALL, config, &flags).await,
+        Command::Consumer => {
+            roles::run(
+                roles::Selection {
+                    consumer: true,
+                    ..roles::Selection::NONE
+                },
+                config,
+                &flags,
+            )
+            .await
+        }
+        Command::Dispatcher => {
+            roles::run(
+                roles::Selection {
+                    dispatcher: true,
+                    ..roles::Selection::NONE
+                },
+                config,
+                &flags,
+            )
+            .await
+        }
+        Command::RetryManager => {
+            roles::run(
+                roles::Selection {
+                    retry_manager: true,
+                    ..roles::Selection::NONE
+                },
+                config,
+                &flags,
+            )
+            .await
+        }
+        Command::Recorder => {
+            roles::run(
+                roles::Selection {
+                    recorder: true,
+                    ..roles::Selection::NONE
+                },
+                config,
+                &flags,
+            )
+            .await
+        }
+        Command::Api => {
+            roles::run(
+                roles::Selection {
+                    api: true,
+                    ..roles::Selection::NONE
+                },
+                config,
+                &flags,
+            )
+            .await
+        }
+        Command::Provision => provision::run(config, &flags).await,
+        Command::Check => check::run(config, &flags).await,
+        Command::Produce(args) => produce::run(args, config, &flags).await,
+        Command::Listen(args) => listen::run(args).await,
+        Command::Tenants(command) => admin::tenants(command, config, &flags).await,
+        Command::Keys(command) => admin::keys(command, config, &flags).await,
+    }
+}

@@ -1,1 +1,101 @@
-//! Placeholder.
+//! Event log → match → spill → dispatch queue.
+//!
+//! Records are read by partition and decoded by their topic's framing. Each event is matched against
+//! the remembered subscriptions, its payload is put into the payload store if it is too large for a
+//! message, and one delivery per target is sent to the dispatch queue. A partition's offset moves only
+//! past records whose every delivery the queue has acknowledged (or that matched nothing, or whose
+//! poison copy is acknowledged): see [`ledger`], the one place that decides it.
+//!
+//! Killed anywhere: what was not stored is read again, and makes the same deliveries with the same ids.
+
+pub mod config;
+pub mod decode;
+pub mod enqueue;
+pub mod intake;
+pub mod ledger;
+pub mod matcher;
+pub mod poison;
+pub mod registry;
+pub mod spill;
+
+pub use config::Config;
+
+use decode::TopicDecoders;
+use enqueue::Enqueue;
+use intake::Intake;
+use matcher::Matcher;
+use platform::clock::Clock;
+use platform::delivery_queue::sender::Sender;
+use platform::delivery_queue::{DeliveryQueue, QueueName};
+use platform::event_log::{EventLog, LogError};
+use platform::follow::Follower;
+use platform::payload_store::PayloadStore;
+use platform::report::Reporter;
+use poison::DeadLetters;
+use spill::Spill;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What the consumer works with.
+pub struct Parts {
+    /// Where events come in.
+    pub log: Arc<dyn EventLog>,
+    /// Where deliveries go.
+    pub queue: Arc<dyn DeliveryQueue>,
+    /// Where large payloads go.
+    pub payloads: Arc<dyn PayloadStore>,
+    /// What is subscribed.
+    pub catalog: Arc<Follower>,
+    /// History.
+    pub reporter: Reporter,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Why the consumer stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The log will not let it read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A topic cannot be decoded at all.
+    #[error(transparent)]
+    Decoder(#[from] decode::DecoderError),
+    /// Too much of the topic is unreadable.
+    #[error(transparent)]
+    Poison(#[from] poison::TooMuchPoison),
+}
+
+/// Consumes until `shutdown`, then finishes what it has begun. `ready` is called once it reads.
+///
+/// # Errors
+/// [`RunError`] when it cannot go on.
+pub async fn run(
+    config: Config,
+    parts: Parts,
+    ready: impl FnOnce() + Send,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let decoders = TopicDecoders::new(&config)?;
+    let topics = decoders.topics();
+    let (sender, sending) = Sender::new(parts.queue, QueueName::Dispatch);
+    let sending = tokio::spawn(sending);
+    let step = Arc::new(Enqueue {
+        decoders,
+        matcher: Matcher::new(parts.catalog, config.match_memory),
+        spill: Spill::new(parts.payloads, config.payload_place, config.inline_limit),
+        sender,
+        dead_letters: DeadLetters::new(parts.log.clone(), config.dead_letter_topic, config.poison_share),
+        reporter: parts.reporter,
+        clock: parts.clock,
+        max_payload: config.max_payload,
+    });
+    let reader = parts.log.subscribe(&config.group, &topics).await?;
+    ready();
+    let result = Intake::new(reader, step.clone(), config.in_flight, config.in_flight_bytes)
+        .run(shutdown)
+        .await;
+    drop(step);
+    sending.abort();
+    result
+}

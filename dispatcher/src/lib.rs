@@ -1,1 +1,100 @@
-//! Placeholder.
+//! Dispatch queue → POST → outcome → next step.
+//!
+//! A permit is taken before a message is received. The delivery's target is looked up, its payload
+//! fetched, the request signed and sent, and the answer judged. The next step is made durable before the
+//! message is deleted: nothing for a delivered one, a message in the retry queue for a failed one. The
+//! attempt is reported to history on the way.
+//!
+//! | file | stage |
+//! |---|---|
+//! | [`dispatch`] | one message from receipt to its next step |
+//! | [`lane`] | two lanes, so that a target without a free permit holds nobody up |
+//! | [`permits`] | attempts at once per target |
+//! | [`targets`] | what is remembered of a target, ready to send |
+//! | [`payload`] | the payload, wherever it is |
+//! | [`request`] | headers and signature |
+//! | [`client`] | the POST, under one deadline |
+//! | [`guard`] | which address may be dialled |
+
+pub mod client;
+pub mod config;
+pub mod dispatch;
+pub mod guard;
+pub mod lane;
+pub mod payload;
+pub mod permits;
+pub mod request;
+pub mod targets;
+
+pub use config::Config;
+
+use client::HttpClient;
+use dispatch::Dispatch;
+use lane::Lane;
+use payload::Payloads;
+use permits::TargetPermits;
+use platform::clock::Clock;
+use platform::delivery_queue::{DeliveryQueue, QueueName};
+use platform::event_log::EventLog;
+use platform::follow::Follower;
+use platform::payload_store::PayloadStore;
+use platform::report::Reporter;
+use std::sync::Arc;
+use targets::Targets;
+use tokio_util::sync::CancellationToken;
+
+/// What the dispatcher works with.
+pub struct Parts {
+    /// Where deliveries wait.
+    pub queue: Arc<dyn DeliveryQueue>,
+    /// Where large payloads lie.
+    pub payloads: Arc<dyn PayloadStore>,
+    /// Where payloads lie that were not copied into a message.
+    pub log: Arc<dyn EventLog>,
+    /// The targets.
+    pub catalog: Arc<Follower>,
+    /// History.
+    pub reporter: Reporter,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Dispatches until `shutdown`, then finishes the attempts that run. `ready` is called once it takes
+/// messages.
+///
+/// # Errors
+/// None so far: what is away is waited for.
+pub async fn run(
+    config: Config,
+    parts: Parts,
+    ready: impl FnOnce() + Send,
+    shutdown: CancellationToken,
+) -> Result<(), std::convert::Infallible> {
+    let dispatch = Arc::new(Dispatch {
+        targets: Targets::new(parts.catalog),
+        payloads: Payloads::new(parts.payloads, parts.log),
+        client: HttpClient::new(&config),
+        permits: TargetPermits::new(config.per_target),
+        reporter: parts.reporter,
+        clock: parts.clock,
+        retry: config.retry,
+        retry_after_cap: config.retry_after_cap,
+        timeout: config.timeout,
+    });
+    // First attempts and retries that are due keep most of the capacity; what waits for a slow
+    // target's permit gets an eighth.
+    let slow = (config.concurrency / 8).max(1);
+    let fast = (config.concurrency - slow).max(1);
+    let visibility = config.visibility();
+    let dispatching = Lane::new(
+        parts.queue.clone(),
+        QueueName::Dispatch,
+        fast,
+        visibility,
+        dispatch.clone(),
+    );
+    let slow = Lane::new(parts.queue, QueueName::Slow, slow, visibility, dispatch);
+    ready();
+    tokio::join!(dispatching.run(shutdown.clone()), slow.run(shutdown));
+    Ok(())
+}

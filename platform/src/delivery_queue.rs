@@ -4,6 +4,8 @@
 //! Order is not promised. Two adapters: [`sqs`] and [`embedded`] (SQLite), one conformance suite.
 
 pub mod embedded;
+pub mod intake;
+pub mod sender;
 pub mod sqs;
 
 use async_trait::async_trait;
@@ -99,6 +101,11 @@ pub struct QueueLimits {
     pub linger: Duration,
     /// How many batch calls should run at once.
     pub concurrency: usize,
+    /// How long a receive should wait for its first message.
+    pub receive_wait: Duration,
+    /// Whether a waiting receive may be dropped when the process stops: what it would have got is
+    /// not hidden from the next process.
+    pub drop_receive: bool,
 }
 
 /// Why a call, or one entry of it, failed.

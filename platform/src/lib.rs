@@ -13,6 +13,8 @@
 //! | [`delivery_queue`] | port: where deliveries wait (SQS, or SQLite) |
 //! | [`payload_store`] | port: where large payloads lie (S3, or a directory) |
 //! | [`aws`] | what SQS and S3 share: credentials, region, endpoint, HTTP client, errors in words |
+//! | [`follow`] | what the delivery path remembers of the catalog, and how it hears of changes |
+//! | [`report`] | telling history, without waiting for it |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
 //! | [`ports`] | the adapters a configuration asks for, opened |
@@ -25,10 +27,12 @@ pub mod config;
 pub mod data_dir;
 pub mod delivery_queue;
 pub mod event_log;
+pub mod follow;
 pub mod harness;
 pub mod history;
 pub mod payload_store;
 pub mod ports;
+pub mod report;
 pub mod secrets;
 pub mod sqlite;
 pub mod telemetry;

@@ -1,1 +1,185 @@
-//! To come.
+//! The adapters a configuration asks for, opened.
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
+use crate::data_dir::DataDir;
+use crate::delivery_queue::DeliveryQueue;
+use crate::delivery_queue::embedded::EmbeddedQueue;
+use crate::delivery_queue::sqs::SqsQueue;
+use crate::event_log::EventLog;
+use crate::event_log::embedded::EmbeddedLog;
+use crate::payload_store::PayloadStore;
+use crate::payload_store::embedded::DirectoryStore;
+use crate::payload_store::s3::S3Store;
+use crate::secrets::Sealer;
+use crate::sqlite::Sync;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration is at fault.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the configuration names is not there: the key, and why.
+    #[error("{key}: {why}")]
+    Unavailable {
+        /// The key that names it.
+        key: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl OpenError {
+    /// What `key` names is not there.
+    pub fn unavailable(key: &'static str, why: &dyn std::fmt::Display) -> Self {
+        Self::Unavailable {
+            key,
+            why: why.to_string(),
+        }
+    }
+}
+
+/// Opens the adapters of one process. The data folder is locked once, by whatever needs it first.
+pub struct Opener<'a> {
+    config: &'a Config,
+    clock: Clock,
+    data: Option<Arc<DataDir>>,
+    aws: Option<aws_config::SdkConfig>,
+}
+
+impl<'a> Opener<'a> {
+    /// Opens what `config` asks for.
+    #[must_use]
+    pub fn new(config: &'a Config, clock: Clock) -> Self {
+        Self {
+            config,
+            clock,
+            data: None,
+            aws: None,
+        }
+    }
+
+    /// The lock of the data folder, to be held as long as the adapters are used; `None` while
+    /// nothing embedded is open.
+    #[must_use]
+    pub fn lock(&self) -> Option<Arc<DataDir>> {
+        self.data.clone()
+    }
+
+    fn data(&mut self) -> Result<&Path, OpenError> {
+        if self.data.is_none() {
+            let data =
+                DataDir::open(&self.config.data).map_err(|error| OpenError::unavailable("data", &error))?;
+            self.data = Some(Arc::new(data));
+        }
+        Ok(&self.config.data)
+    }
+
+    fn sync(&self) -> Sync {
+        match self.config.embedded.sync {
+            SyncKind::Normal => Sync::Normal,
+            SyncKind::Full => Sync::Full,
+        }
+    }
+
+    async fn aws(&mut self) -> &aws_config::SdkConfig {
+        if self.aws.is_none() {
+            let aws = &self.config.aws;
+            let settings = crate::aws::AwsSettings {
+                region: aws.region.clone(),
+                endpoint: aws.endpoint.clone(),
+            };
+            self.aws = Some(crate::aws::load(&settings).await);
+        }
+        // Unwrap safety: set just above.
+        self.aws.as_ref().expect("loaded")
+    }
+
+    /// The event log.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the key.
+    pub async fn log(&mut self) -> Result<Arc<dyn EventLog>, OpenError> {
+        match self.config.events.log {
+            LogKind::Embedded => {
+                let (sync, clock) = (self.sync(), self.clock.clone());
+                let retention = self.config.embedded.retention.0;
+                let log = EmbeddedLog::open(self.data()?, sync, clock, retention)
+                    .map_err(|error| OpenError::unavailable("data", &error))?;
+                Ok(Arc::new(log))
+            }
+            LogKind::Kafka => Err(OpenError::unavailable("x", &"x")),
+        }
+    }
+
+    /// The delivery queue.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the key.
+    pub async fn queue(&mut self) -> Result<Arc<dyn DeliveryQueue>, OpenError> {
+        match self.config.queue.kind {
+            QueueKind::Embedded => {
+                let (sync, clock) = (self.sync(), self.clock.clone());
+                let queue = EmbeddedQueue::open(self.data()?, sync, clock)
+                    .map_err(|error| OpenError::unavailable("data", &error))?;
+                Ok(Arc::new(queue))
+            }
+            QueueKind::Sqs => {
+                let prefix = self.config.queue.prefix.clone();
+                Ok(Arc::new(SqsQueue::new(self.aws().await, &prefix)))
+            }
+        }
+    }
+
+    /// The payload store.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the key.
+    pub async fn payloads(&mut self) -> Result<Arc<dyn PayloadStore>, OpenError> {
+        match self.config.payloads.kind {
+            PayloadsKind::Embedded => {
+                let sync = self.sync();
+                let store = DirectoryStore::open(&self.data()?.join("payloads"), sync)
+                    .map_err(|error| OpenError::unavailable("data", &error))?;
+                Ok(Arc::new(store))
+            }
+            PayloadsKind::S3 => {
+                let bucket = self.config.payloads.bucket.clone();
+                Ok(Arc::new(S3Store::new(self.aws().await, &bucket)))
+            }
+        }
+    }
+
+    /// The catalog. SQLite's is brought to the newest form here; a Postgres is migrated by
+    /// `hookwright provision`, since several processes share it.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the key.
+    pub async fn catalog(&mut self) -> Result<Catalog, OpenError> {
+        let Some(key) = &self.config.secrets.key else {
+            let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
+            return Err(ConfigError::new("secrets.key", message).into());
+        };
+        let sealer =
+            Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
+        let url = self.config.store_url();
+        let embedded = url.starts_with("sqlite:");
+        if embedded && self.config.store.url.is_none() {
+            std::fs::create_dir_all(&self.config.data).map_err(|error| {
+                OpenError::unavailable("data", &format!("{}: {error}", self.config.data.display()))
+            })?;
+        }
+        let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);
+        let catalog = Catalog::open(&url, sealer, self.clock.clone())
+            .await
+            .map_err(unavailable)?;
+        if embedded {
+            catalog.migrate().await.map_err(unavailable)?;
+        }
+        Ok(catalog)
+    }
+}

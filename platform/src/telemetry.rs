@@ -1,1 +1,174 @@
-//! To come.
+//! Logs and metrics.
+//!
+//! Log lines are lower case with fields, on stderr: stdout belongs to what a command answers.
+//! Nothing secret, no payload and no signature is ever a field. Metric names are the contract's;
+//! labels never carry a tenant, a target or an id.
+
+use crate::config::{Log, LogFormat};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing_subscriber::EnvFilter;
+
+/// Names of the metrics, as the contract has them.
+pub mod names {
+    /// Records read from the event topics.
+    pub const EVENTS_CONSUMED: &str = "hookwright_events_consumed_total";
+    /// Events that matched no target.
+    pub const EVENTS_UNMATCHED: &str = "hookwright_events_unmatched_total";
+    /// Records put into the dead-letter topic.
+    pub const EVENTS_DEAD_LETTERED: &str = "hookwright_events_dead_lettered_total";
+    /// Deliveries acknowledged by the dispatch queue.
+    pub const DELIVERIES_ENQUEUED: &str = "hookwright_deliveries_enqueued_total";
+    /// Attempts, by `outcome`.
+    pub const ATTEMPTS: &str = "hookwright_attempts_total";
+    /// Seconds from acceptance to delivery.
+    pub const DELIVERY_LATENCY: &str = "hookwright_delivery_latency_seconds";
+    /// Seconds one attempt took.
+    pub const ATTEMPT_DURATION: &str = "hookwright_attempt_duration_seconds";
+    /// Calls to the queue, by `queue` and `call`.
+    pub const QUEUE_REQUESTS: &str = "hookwright_queue_requests_total";
+    /// Messages waiting, by `queue`.
+    pub const QUEUE_DEPTH: &str = "hookwright_queue_depth";
+    /// Records not yet finished, by `topic` and `partition`.
+    pub const CONSUMER_LAG: &str = "hookwright_consumer_lag";
+    /// Attempts running now.
+    pub const INFLIGHT_DELIVERIES: &str = "hookwright_inflight_deliveries";
+    /// Circuit breakers open now.
+    pub const BREAKERS_OPEN: &str = "hookwright_breakers_open";
+    /// History records that could not be written.
+    pub const HISTORY_DROPPED: &str = "hookwright_history_dropped_total";
+    /// Seconds since the catalog was last heard of.
+    pub const CATALOG_AGE: &str = "hookwright_catalog_age_seconds";
+}
+
+/// Starts logging. Called once, before anything that logs.
+///
+/// # Errors
+/// When `log.level` is not a filter; says so.
+pub fn start_logs(log: &Log) -> Result<(), crate::config::ConfigError> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|_| {
+        crate::config::ConfigError::new(
+            "log.level",
+            format!(
+                "\"{}\" is not a level (trace, debug, info, warn, error) or filter",
+                log.level
+            ),
+        )
+    })?;
+    // SQL statements are not log lines; the AWS SDK and librdkafka speak through our own messages.
+    let quiet = [
+        "sqlx=warn",
+        "aws_config=warn",
+        "hyper_util=warn",
+        "hyper=warn",
+        "rustls=warn",
+    ];
+    let filter = quiet
+        .iter()
+        .filter_map(|rule| rule.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start in one process (tests) keeps the first.
+    drop(match log.format {
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+    });
+    Ok(())
+}
+
+/// Upper bounds of the latency histograms, in seconds: 1 ms to 24 h.
+const BUCKETS: [f64; 18] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0, 3_600.0,
+    86_400.0,
+];
+
+/// Starts collecting metrics and answers with the handle that prints them.
+///
+/// # Errors
+/// When the recorder cannot be installed.
+pub fn start_metrics() -> Result<PrometheusHandle, String> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .map_err(|error| error.to_string())?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|error| error.to_string())?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    metrics::describe_counter!(names::EVENTS_CONSUMED, "records read from the event topics");
+    metrics::describe_counter!(names::EVENTS_UNMATCHED, "events that matched no target");
+    metrics::describe_counter!(
+        names::EVENTS_DEAD_LETTERED,
+        "records put into the dead-letter topic"
+    );
+    metrics::describe_counter!(
+        names::DELIVERIES_ENQUEUED,
+        "deliveries acknowledged by the dispatch queue"
+    );
+    metrics::describe_counter!(names::ATTEMPTS, "attempts by outcome");
+    metrics::describe_histogram!(names::DELIVERY_LATENCY, "seconds from acceptance to delivery");
+    metrics::describe_histogram!(names::ATTEMPT_DURATION, "seconds one attempt took");
+    metrics::describe_counter!(names::QUEUE_REQUESTS, "calls to the queue");
+    metrics::describe_gauge!(names::QUEUE_DEPTH, "messages waiting, by queue");
+    metrics::describe_gauge!(names::CONSUMER_LAG, "records not yet finished");
+    metrics::describe_gauge!(names::INFLIGHT_DELIVERIES, "attempts running now");
+    metrics::describe_gauge!(names::BREAKERS_OPEN, "circuit breakers open now");
+    metrics::describe_counter!(
+        names::HISTORY_DROPPED,
+        "history records that could not be written"
+    );
+    metrics::describe_gauge!(names::CATALOG_AGE, "seconds since the catalog was last heard of");
+    // A counter that never moved is still there to be read.
+    metrics::counter!(names::EVENTS_CONSUMED).absolute(0);
+    metrics::counter!(names::EVENTS_UNMATCHED).absolute(0);
+    metrics::counter!(names::EVENTS_DEAD_LETTERED).absolute(0);
+    metrics::counter!(names::DELIVERIES_ENQUEUED).absolute(0);
+    metrics::counter!(names::HISTORY_DROPPED).absolute(0);
+    metrics::gauge!(names::INFLIGHT_DELIVERIES).set(0.0);
+    metrics::gauge!(names::BREAKERS_OPEN).set(0.0);
+}
+
+/// Remembers whether a dependency is away, so that going and coming back are one log line each.
+#[derive(Debug)]
+pub struct Outage {
+    what: &'static str,
+    away: AtomicBool,
+}
+
+impl Outage {
+    /// Watches the dependency called `what`.
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            away: AtomicBool::new(false),
+        }
+    }
+
+    /// It failed: warns the first time.
+    pub fn failed(&self, error: &dyn std::fmt::Display) {
+        if !self.away.swap(true, Ordering::Relaxed) {
+            tracing::warn!(dependency = self.what, %error, "dependency is away; trying on");
+        }
+    }
+
+    /// It works: says so if it had failed.
+    pub fn works(&self) {
+        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+            tracing::info!(dependency = self.what, "dependency is back");
+        }
+    }
+}

@@ -1,1 +1,156 @@
-//! Placeholder.
+//! Attempts topic → history.
+//!
+//! Reads the attempts topic in batches and writes each as one transaction; the offset is stored after
+//! it. Killed between the two, the batch is written again, which changes nothing: history's rows only
+//! move forward. While the database is away the topic holds what is to be written, and deliveries go on.
+
+use platform::catalog::CatalogError;
+use platform::clock::Clock;
+use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Record};
+use platform::harness::backoff::Backoff;
+use platform::history::History;
+use platform::telemetry::{Outage, names};
+use schemas::history::HistoryRecord;
+use schemas::time::Millis;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What the recorder needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its consumer group.
+    pub group: String,
+    /// The attempts topic.
+    pub topic: String,
+    /// How long history is kept.
+    pub keep: Duration,
+}
+
+/// What the recorder works with.
+pub struct Parts {
+    /// Where records come from.
+    pub log: Arc<dyn EventLog>,
+    /// Where they go.
+    pub history: History,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How often rows past their time are removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Rows removed in one transaction: a writer waits no longer than that.
+const EXPIRE_STEP: u32 = 1_000;
+
+static HISTORY: Outage = Outage::new("history database");
+static READING: Outage = Outage::new("attempts topic");
+
+/// Records until `shutdown`. `ready` is called once it reads.
+///
+/// # Errors
+/// When the log refuses to be read.
+pub async fn run(
+    config: Config,
+    parts: Parts,
+    ready: impl FnOnce() + Send,
+    shutdown: CancellationToken,
+) -> Result<(), LogError> {
+    let mut reader = parts.log.subscribe(&config.group, &[config.topic]).await?;
+    ready();
+    let mut expire = tokio::time::interval(EXPIRE_EVERY);
+    let mut backoff = Backoff::default();
+    let result = loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break Ok(()),
+            event = reader.next() => match event {
+                Ok(LogEvent::Records(records)) => {
+                    READING.works();
+                    backoff = Backoff::default();
+                    if !write(&parts.history, reader.as_mut(), &records, &shutdown).await {
+                        break Ok(());
+                    }
+                }
+                // Batches are written one after the other: nothing is ever under way here.
+                Ok(LogEvent::Assigned(_) | LogEvent::Revoked { .. }) => {}
+                Err(error @ LogError::Refused(_)) => break Err(error),
+                Err(error @ LogError::Unavailable(_)) => {
+                    READING.failed(&error);
+                    if backoff.wait(&shutdown).await {
+                        break Ok(());
+                    }
+                }
+            },
+            _ = expire.tick() => {
+                let before = Millis(parts.clock.now().0 - i64::try_from(config.keep.as_millis()).unwrap_or(i64::MAX));
+                expire_rows(&parts.history, before).await;
+            }
+        }
+    };
+    reader.close().await;
+    result
+}
+
+/// Writes a batch, trying until the database takes it, then stores the offsets. Answers `false` when
+/// stopped before that.
+async fn write(
+    history: &History,
+    reader: &mut dyn LogReader,
+    batch: &[Record],
+    shutdown: &CancellationToken,
+) -> bool {
+    let records: Vec<HistoryRecord> = batch.iter().filter_map(read).collect();
+    let mut backoff = Backoff::default();
+    loop {
+        match history.write(&records).await {
+            Ok(()) => break HISTORY.works(),
+            Err(error @ CatalogError::Unavailable(_)) => {
+                HISTORY.failed(&error);
+                if backoff.wait(shutdown).await {
+                    return false;
+                }
+            }
+            Err(error) => {
+                // Not the database's absence: this batch will never be taken.
+                tracing::error!(%error, records = records.len(), "history refuses a batch; it is left out");
+                metrics::counter!(names::HISTORY_DROPPED).increment(records.len() as u64);
+                break;
+            }
+        }
+    }
+    let mut next = HashMap::new();
+    for record in batch {
+        let partition = (record.position.topic.clone(), record.position.partition);
+        next.insert(partition, record.position.offset + 1);
+    }
+    for (partition, offset) in next {
+        reader.store(&partition, offset);
+    }
+    true
+}
+
+/// A record, or `None` and counted when it is not one of ours.
+fn read(record: &Record) -> Option<HistoryRecord> {
+    match serde_json::from_slice(&record.value) {
+        Ok(record) => Some(record),
+        Err(_) => {
+            metrics::counter!(names::HISTORY_DROPPED).increment(1);
+            tracing::warn!(
+                topic = %record.position.topic, partition = record.position.partition, offset = record.position.offset,
+                "unreadable record in the attempts topic; left out"
+            );
+            None
+        }
+    }
+}
+
+async fn expire_rows(history: &History, before: Millis) {
+    loop {
+        match history.expire(before, EXPIRE_STEP).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return HISTORY.failed(&error),
+        }
+    }
+}

@@ -360,6 +360,9 @@ impl DeliveryQueue for EmbeddedQueue {
             batch_bytes: 8 << 20,
             linger: Duration::ZERO,
             concurrency: 4,
+            receive_wait: Duration::from_secs(20),
+            // Claims live in this process's memory.
+            drop_receive: true,
         }
     }
 

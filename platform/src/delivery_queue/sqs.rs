@@ -277,6 +277,9 @@ impl DeliveryQueue for SqsQueue {
             batch_bytes: BATCH_BYTES,
             linger: Duration::from_millis(5),
             concurrency: 32,
+            // Long polls cost a request each; a short one would not stop sooner when it matters.
+            receive_wait: Duration::from_secs(5),
+            drop_receive: false,
         }
     }
 

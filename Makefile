@@ -1,0 +1,31 @@
+# The front door. On a fresh Debian machine with Rust, Java, Maven, Node and Python these commands do
+# all the set-up they need.
+
+.PHONY: run world world-down test check bench clean
+
+# The whole pipeline on the embedded default, with a demo one can watch.
+run:
+	cargo run --quiet -- dev --demo
+
+# Real Kafka, SQS, S3 and Postgres on this machine, without Docker.
+world:
+	localstack/up
+
+world-down:
+	localstack/down
+
+# Every test, against the real world.
+test:
+	scripts/test
+
+# Format, lints, docs, licences, unused dependencies.
+check:
+	scripts/check
+
+# Rates, latencies and costs, beside the bare loops of the same run.
+bench:
+	cargo build --release -p hookwright -p bench
+	target/release/bench all --product target/release/hookwright
+
+clean:
+	cargo clean

@@ -1,0 +1,146 @@
+//! One record's way through the consumer: decode, match, spill, enqueue.
+
+use crate::RunError;
+use crate::decode::{Decoded, TopicDecoders};
+use crate::matcher::Matcher;
+use crate::poison::{DeadLetters, Poison};
+use crate::spill::Spill;
+use platform::clock::Clock;
+use platform::delivery_queue::OutMessage;
+use platform::delivery_queue::sender::{SendError, Sender};
+use platform::event_log::Record;
+use platform::report::Reporter;
+use platform::telemetry::names;
+use schemas::delivery::Delivery;
+use schemas::event::Event;
+use schemas::history::{EventRecord, HistoryRecord};
+use schemas::ids::TargetId;
+use schemas::wire;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Deliveries of one event that are being sent at once: an event with 50,000 targets never stands
+/// in memory as a whole.
+const FAN_OUT_WINDOW: usize = 512;
+/// Targets named by one history record.
+const TARGETS_PER_RECORD: usize = 1_000;
+
+/// The stages a record goes through.
+pub struct Enqueue {
+    /// Bytes to event.
+    pub decoders: TopicDecoders,
+    /// Event to targets.
+    pub matcher: Matcher,
+    /// Large payloads to the store.
+    pub spill: Spill,
+    /// Deliveries to the dispatch queue.
+    pub sender: Sender,
+    /// Unreadable records to the dead-letter topic.
+    pub dead_letters: DeadLetters,
+    /// History.
+    pub reporter: Reporter,
+    /// The time.
+    pub clock: Clock,
+    /// Larger payloads are not accepted.
+    pub max_payload: usize,
+}
+
+impl Enqueue {
+    /// Takes a record to its end: its deliveries are in the queue, or nothing matched, or its poison
+    /// copy is in the dead-letter topic. Dependencies that are away are waited for.
+    ///
+    /// # Errors
+    /// When too much of the topic is unreadable to go on.
+    pub async fn process(&self, record: Record) -> Result<(), RunError> {
+        metrics::counter!(names::EVENTS_CONSUMED).increment(1);
+        let event = match self.decoders.decode(&record, self.clock.now()).await {
+            Decoded::Event(event) => event,
+            Decoded::Poison(poison) => return self.bury(record, poison).await,
+        };
+        if event.payload.len() > self.max_payload {
+            let poison = Poison::new(
+                "payload_too_large",
+                format!(
+                    "the payload has {} bytes; events.max_payload allows {}",
+                    event.payload.len(),
+                    self.max_payload
+                ),
+            );
+            return self.bury(record, poison).await;
+        }
+        self.dead_letters.readable();
+        let targets = self.matcher.targets(&event).await;
+        self.report(&event, &targets);
+        if targets.is_empty() {
+            metrics::counter!(names::EVENTS_UNMATCHED).increment(1);
+            return Ok(());
+        }
+        match self.fan_out(event, &targets).await {
+            Ok(()) => Ok(()),
+            Err(poison) => self.bury(record, poison).await,
+        }
+    }
+
+    /// Sends one delivery per target, the payload stored before the first of them.
+    async fn fan_out(&self, event: Event, targets: &[TargetId]) -> Result<(), Poison> {
+        let payload = self.spill.place(&event).await?;
+        if let [target] = targets {
+            return self.send(&Delivery::first(&event, *target, payload)).await;
+        }
+        let mut sending = JoinSet::new();
+        for target in targets {
+            if sending.len() >= FAN_OUT_WINDOW
+                && let Some(sent) = sending.join_next().await
+            {
+                refused(sent.unwrap_or(Ok(())))?;
+            }
+            let message = message(&Delivery::first(&event, *target, payload.clone()));
+            let sender = self.sender.clone();
+            sending.spawn(async move { sender.send(message).await });
+        }
+        while let Some(sent) = sending.join_next().await {
+            refused(sent.unwrap_or(Ok(())))?;
+        }
+        metrics::counter!(names::DELIVERIES_ENQUEUED).increment(targets.len() as u64);
+        Ok(())
+    }
+
+    async fn send(&self, delivery: &Delivery) -> Result<(), Poison> {
+        refused(self.sender.send(message(delivery)).await)?;
+        metrics::counter!(names::DELIVERIES_ENQUEUED).increment(1);
+        Ok(())
+    }
+
+    fn report(&self, event: &Event, targets: &[TargetId]) {
+        let mut chunks = targets.chunks(TARGETS_PER_RECORD);
+        let first = chunks.next().unwrap_or_default();
+        for chunk in std::iter::once(first).chain(chunks) {
+            self.reporter
+                .report(HistoryRecord::Event(EventRecord::new(event, chunk.to_vec())));
+        }
+    }
+
+    async fn bury(&self, record: Record, poison: Poison) -> Result<(), RunError> {
+        Ok(self.dead_letters.bury(record, poison).await?)
+    }
+}
+
+fn message(delivery: &Delivery) -> OutMessage {
+    let wire = wire::encode(delivery);
+    OutMessage {
+        body: wire.body,
+        attribute: wire.attribute,
+        group: delivery.group(),
+        delay: Duration::ZERO,
+    }
+}
+
+/// A message that the queue will never take is poison like a record that cannot be read. A stopped
+/// sender means that the process is ending: the record is not finished and will be read again.
+fn refused(sent: Result<(), SendError>) -> Result<(), Poison> {
+    match sent {
+        Ok(()) => Ok(()),
+        Err(SendError::Refused(why)) => Err(Poison::new("queue_refused", why)),
+        Err(SendError::Stopped(stopped)) => Err(Poison::new("stopped", stopped.to_string())),
+    }
+}

@@ -1,0 +1,209 @@
+//! The consumer's loop: begin records in order, finish them in any order, store what may be stored.
+
+use crate::RunError;
+use crate::enqueue::Enqueue;
+use crate::ledger::Ledger;
+use platform::event_log::{Drained, LogError, LogEvent, LogReader, Partition, Record};
+use platform::harness::backoff::Backoff;
+use platform::telemetry::Outage;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+static READING: Outage = Outage::new("event log (read)");
+
+/// A record that finished.
+struct Finished {
+    partition: Partition,
+    /// Which assignment of the partition the record was read under.
+    epoch: u64,
+    offset: i64,
+    bytes: usize,
+    result: Result<(), RunError>,
+}
+
+struct Assigned {
+    epoch: u64,
+    ledger: Ledger,
+}
+
+/// Reads, begins, finishes and stores.
+pub struct Intake {
+    reader: Box<dyn LogReader>,
+    step: Arc<Enqueue>,
+    max_events: usize,
+    max_bytes: usize,
+    running: JoinSet<Finished>,
+    running_bytes: usize,
+    /// Read, not begun: at most what one read brought.
+    waiting: VecDeque<Record>,
+    assigned: HashMap<Partition, Assigned>,
+    /// Partitions that are being taken away, each list with what is dropped when all are idle.
+    leaving: Vec<(Vec<Partition>, Drained)>,
+    epoch: u64,
+}
+
+impl Intake {
+    /// An intake with nothing assigned yet.
+    #[must_use]
+    pub fn new(reader: Box<dyn LogReader>, step: Arc<Enqueue>, max_events: usize, max_bytes: usize) -> Self {
+        Self {
+            reader,
+            step,
+            max_events,
+            max_bytes,
+            running: JoinSet::new(),
+            running_bytes: 0,
+            waiting: VecDeque::new(),
+            assigned: HashMap::new(),
+            leaving: Vec::new(),
+            epoch: 0,
+        }
+    }
+
+    /// Runs until `shutdown`, then finishes what has begun and leaves.
+    ///
+    /// # Errors
+    /// When the log refuses to be read, or too much of it is unreadable.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let mut backoff = Backoff::default();
+        let mut lag = tokio::time::interval(std::time::Duration::from_secs(5));
+        let result = loop {
+            self.begin_waiting();
+            // Completions first: they make room, and they move the offsets.
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break Ok(()),
+                Some(finished) = self.running.join_next() => {
+                    if let Err(error) = self.finish(finished) {
+                        break Err(error);
+                    }
+                }
+                event = self.reader.next(), if self.waiting.is_empty() => match event {
+                    Ok(event) => {
+                        READING.works();
+                        backoff = Backoff::default();
+                        self.meet(event);
+                    }
+                    Err(error @ LogError::Refused(_)) => break Err(error.into()),
+                    Err(error @ LogError::Unavailable(_)) => {
+                        READING.failed(&error);
+                        if backoff.wait(&shutdown).await {
+                            break Ok(());
+                        }
+                    }
+                },
+                _ = lag.tick() => self.show_lag(),
+            }
+        };
+        self.waiting.clear();
+        if result.is_ok() {
+            while let Some(finished) = self.running.join_next().await {
+                self.finish(finished)?;
+            }
+        }
+        self.running.shutdown().await;
+        self.reader.close().await;
+        result
+    }
+
+    fn meet(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Records(records) => self.waiting.extend(records),
+            LogEvent::Assigned(partitions) => {
+                for partition in partitions {
+                    self.epoch += 1;
+                    let fresh = Assigned {
+                        epoch: self.epoch,
+                        ledger: Ledger::default(),
+                    };
+                    self.assigned.insert(partition, fresh);
+                }
+            }
+            LogEvent::Revoked { partitions, drained } => {
+                let gone = |record: &Record| {
+                    partitions.iter().any(|(topic, partition)| {
+                        *topic == record.position.topic && *partition == record.position.partition
+                    })
+                };
+                self.waiting.retain(|record| !gone(record));
+                self.leaving.push((partitions, drained));
+                self.let_go();
+            }
+        }
+    }
+
+    /// Begins waiting records while there is room. One event always fits, however large.
+    fn begin_waiting(&mut self) {
+        while self.running.len() < self.max_events
+            && (self.running_bytes < self.max_bytes || self.running.is_empty())
+            && let Some(record) = self.waiting.pop_front()
+        {
+            let partition = (record.position.topic.clone(), record.position.partition);
+            let Some(assigned) = self.assigned.get_mut(&partition) else {
+                continue;
+            };
+            let (offset, bytes) = (record.position.offset, record.value.len());
+            assigned.ledger.begin(offset);
+            let epoch = assigned.epoch;
+            self.running_bytes += bytes;
+            let step = self.step.clone();
+            self.running.spawn(async move {
+                let result = step.process(record).await;
+                Finished {
+                    partition,
+                    epoch,
+                    offset,
+                    bytes,
+                    result,
+                }
+            });
+        }
+    }
+
+    /// The one place that stores offsets.
+    fn finish(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Result<(), RunError> {
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        self.running_bytes -= finished.bytes;
+        finished.result?;
+        // A record of an assignment that has ended: whoever has the partition now reads it again.
+        if let Some(assigned) = self.assigned.get_mut(&finished.partition)
+            && assigned.epoch == finished.epoch
+            && let Some(next) = assigned.ledger.finish(finished.offset)
+        {
+            self.reader.store(&finished.partition, next);
+        }
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets partitions go whose records have all finished.
+    fn let_go(&mut self) {
+        let assigned = &mut self.assigned;
+        self.leaving.retain(|(partitions, _)| {
+            let busy = partitions.iter().any(|partition| {
+                assigned
+                    .get(partition)
+                    .is_some_and(|assigned| !assigned.ledger.is_idle())
+            });
+            if !busy {
+                for partition in partitions {
+                    assigned.remove(partition);
+                }
+            }
+            busy
+        });
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a gauge")]
+    fn show_lag(&self) {
+        for ((topic, partition), lag) in self.reader.lag() {
+            let labels = [("topic", topic.to_string()), ("partition", partition.to_string())];
+            metrics::gauge!(platform::telemetry::names::CONSUMER_LAG, &labels).set(lag as f64);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Which targets an event goes to: remembered, and asked of the catalog when it is not known.
+
+use platform::follow::{Follower, Remembered};
+use platform::harness::backoff::Backoff;
+use platform::telemetry::Outage;
+use schemas::event::Event;
+use schemas::ids::{TargetId, Tenant};
+use std::sync::Arc;
+
+/// Matches events against the subscriptions.
+pub struct Matcher {
+    catalog: Arc<Follower>,
+    /// An empty list is remembered too: most types of most tenants match nothing.
+    matches: Remembered<(Tenant, Arc<str>), Arc<[TargetId]>>,
+    outage: Outage,
+}
+
+impl Matcher {
+    /// Remembers matches in up to `memory` bytes.
+    #[must_use]
+    pub fn new(catalog: Arc<Follower>, memory: u64) -> Self {
+        let weigh = |key: &(Tenant, Arc<str>), targets: &Arc<[TargetId]>| {
+            // The key's text, the ids, and about 150 bytes that the cache keeps per entry.
+            u32::try_from(150 + key.1.len() + targets.len() * 8).unwrap_or(u32::MAX)
+        };
+        Self {
+            catalog,
+            matches: Remembered::new(memory, weigh),
+            outage: Outage::new("catalog (match)"),
+        }
+    }
+
+    /// The targets of an event, each once. While the catalog is away and the answer is not known, it
+    /// waits: an event is never dropped for want of an answer.
+    pub async fn targets(&self, event: &Event) -> Arc<[TargetId]> {
+        let key = (event.tenant.clone(), event.event_type.clone());
+        let mut backoff = Backoff::default();
+        loop {
+            self.catalog.catch_up().await;
+            let changed = self.catalog.tenant_changed(&event.tenant);
+            let load = async {
+                let targets = self
+                    .catalog
+                    .catalog()
+                    .match_targets(&event.tenant, &event.event_type)
+                    .await?;
+                Ok::<Arc<[TargetId]>, platform::catalog::CatalogError>(targets.into())
+            };
+            match self.matches.get(&key, changed, load).await {
+                Ok(targets) => {
+                    self.outage.works();
+                    return targets;
+                }
+                Err(error) => {
+                    self.outage.failed(&error);
+                    tokio::time::sleep(backoff.next_pause()).await;
+                }
+            }
+        }
+    }
+}

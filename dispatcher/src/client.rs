@@ -1,0 +1,148 @@
+//! The POST: one deadline over connecting, TLS, head and the part of the body that is read.
+
+use crate::config::Config;
+use crate::guard::{Guard, NoConnection};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use schemas::outcome::AttemptError;
+use std::time::Duration;
+
+/// Connections that nothing uses are closed after this, so that a change of the rules takes effect.
+const IDLE: Duration = Duration::from_secs(30);
+/// Bytes of an answer that history keeps.
+const EXCERPT: usize = 1024;
+
+/// What a target answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// `Retry-After` as it stands.
+    pub retry_after: Option<String>,
+    /// The beginning of the body, as text; `None` when empty.
+    pub excerpt: Option<String>,
+}
+
+/// Sends requests to targets. Pools connections per scheme and authority.
+pub struct HttpClient {
+    client: Client<HttpsConnector<Guard>, Full<Bytes>>,
+    response_limit: usize,
+}
+
+impl HttpClient {
+    /// A client with these limits and rules. Redirects are not followed and no proxy is used.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let guard = Guard::new(config.rules.clone(), config.connect_timeout);
+        let tls = match HttpsConnectorBuilder::new().with_native_roots() {
+            Ok(builder) => builder,
+            Err(error) => {
+                // Deliveries to https targets will fail and be retried; http ones can go on.
+                tracing::error!(%error, "no root certificates on this machine; https targets cannot be verified");
+                HttpsConnectorBuilder::new().with_tls_config(no_roots())
+            }
+        };
+        let connector = tls.https_or_http().enable_all_versions().wrap_connector(guard);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.per_target.max(16))
+            .http1_max_headers(100)
+            .retry_canceled_requests(true)
+            .build(connector);
+        Self {
+            client,
+            response_limit: config.response_limit,
+        }
+    }
+
+    /// Sends a request and reads the answer, all within `timeout`.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    pub async fn post(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Answer, AttemptError> {
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
+            Ok(result) => result,
+            Err(_) => Err(AttemptError::Timeout),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, AttemptError> {
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| classify(&error))?;
+        let (head, body) = response.into_parts();
+        let retry_after = head
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let excerpt = self.read(body).await?;
+        Ok(Answer {
+            status: head.status.as_u16(),
+            retry_after,
+            excerpt,
+        })
+    }
+
+    /// Reads up to the limit. A body that goes on is left there, and its connection is closed: the
+    /// target has answered, and the rest is not our business.
+    async fn read(&self, mut body: Incoming) -> Result<Option<String>, AttemptError> {
+        let mut read = 0;
+        let mut excerpt = Vec::new();
+        while read < self.response_limit {
+            let Some(frame) = body.frame().await else { break };
+            let frame = frame.map_err(|_| AttemptError::Protocol)?;
+            if let Some(data) = frame.data_ref() {
+                read += data.len();
+                let room = EXCERPT - excerpt.len();
+                excerpt.extend_from_slice(&data[..data.len().min(room)]);
+            }
+        }
+        Ok((!excerpt.is_empty()).then(|| String::from_utf8_lossy(&excerpt).into_owned()))
+    }
+}
+
+/// What stands behind a client error, found by type and never by text.
+fn classify(error: &hyper_util::client::legacy::Error) -> AttemptError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(NoConnection(why)) = error.downcast_ref() {
+            return *why;
+        }
+        if error.downcast_ref::<rustls::Error>().is_some() {
+            return AttemptError::Tls;
+        }
+        // An io::Error hides what it wraps from source(); TLS errors come so.
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io
+                .get_ref()
+                .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
+        {
+            return AttemptError::Tls;
+        }
+        cause = error.source();
+    }
+    if error.is_connect() {
+        AttemptError::Connect
+    } else {
+        AttemptError::Protocol
+    }
+}
+
+fn no_roots() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth()
+}

@@ -1,0 +1,263 @@
+//! One message from receipt to its next step.
+
+use crate::client::{Answer, HttpClient};
+use crate::payload::{NoPayload, Payloads};
+use crate::permits::TargetPermits;
+use crate::request;
+use crate::targets::{ReadyTarget, Targets};
+use bytes::Bytes;
+use platform::clock::Clock;
+use platform::delivery_queue::{InMessage, MAX_DELAY, OutMessage};
+use platform::report::Reporter;
+use platform::telemetry::names;
+use schemas::delivery::{Delivery, DeliveryStatus};
+use schemas::history::{Attempt, AttemptRecord, HistoryRecord};
+use schemas::outcome::{AttemptError, Outcome, judge, reason};
+use schemas::schedule::{Next, RetryPolicy, chance_of, hop, next_attempt};
+use schemas::target::TargetState;
+use schemas::time::Millis;
+use schemas::wire;
+use std::time::{Duration, Instant};
+
+/// What happens to a message next. All but `Done` and `Postpone` are sent before it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it was delivered, or its target takes no deliveries.
+    Done,
+    /// To the retry queue: it failed, and is due again or given up.
+    Retry(OutMessage),
+    /// To the slow lane: its target has no permit free.
+    Slow(OutMessage),
+    /// To the dead-letter queue as it is: it cannot be read.
+    DeadLetter(OutMessage),
+    /// Back to its own queue for a while: something of ours is away. Not an attempt.
+    Postpone(Duration),
+}
+
+/// How long a message goes back for when something of ours is away.
+const POSTPONE: Duration = Duration::from_secs(5);
+/// How long a message waits in the slow lane.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// The stages of an attempt.
+pub struct Dispatch {
+    /// Where to.
+    pub targets: Targets,
+    /// What.
+    pub payloads: Payloads,
+    /// How.
+    pub client: HttpClient,
+    /// When: attempts at once per target.
+    pub permits: TargetPermits,
+    /// History.
+    pub reporter: Reporter,
+    /// The time.
+    pub clock: Clock,
+    /// The policy of targets that have none of their own.
+    pub retry: RetryPolicy,
+    /// A target's `Retry-After` is honoured up to this.
+    pub retry_after_cap: Duration,
+    /// The time limit of targets that have none of their own.
+    pub timeout: Duration,
+}
+
+impl Dispatch {
+    /// Takes one message to its next step. Waiting is not an attempt: only a request that was begun,
+    /// or could not be begun because of the target, counts.
+    pub async fn message(&self, message: &InMessage) -> Step {
+        let delivery = match wire::decode(message.body.clone(), &message.attribute) {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                tracing::error!(%error, "unreadable message goes to the dead-letter queue");
+                return Step::DeadLetter(as_it_is(message));
+            }
+        };
+        let target = match self.targets.get(delivery.target).await {
+            Ok(Some(target)) if target.details.state == TargetState::Active => target,
+            Ok(Some(_) | None) => {
+                self.ended(&delivery, DeliveryStatus::Canceled);
+                return Step::Done;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "target not known and catalog away; postponed");
+                return Step::Postpone(POSTPONE);
+            }
+        };
+        // Belt and braces: a delivery never reaches another tenant's target.
+        if target.details.tenant != delivery.tenant {
+            tracing::error!(delivery = %delivery.id(), "the target belongs to another tenant; canceled");
+            self.ended(&delivery, DeliveryStatus::Canceled);
+            return Step::Done;
+        }
+        let Some(_permit) = self.permits.acquire(delivery.target).await else {
+            return Step::Slow(out(&delivery, SLOW));
+        };
+        match self.payloads.fetch(&delivery).await {
+            Ok(payload) => self.attempt(delivery, &target, payload).await,
+            Err(NoPayload::Away(why)) => {
+                tracing::debug!(%why, "payload not to be had now; postponed");
+                Step::Postpone(POSTPONE)
+            }
+            Err(NoPayload::Lost(why)) => {
+                tracing::error!(delivery = %delivery.id(), %why, "the payload is lost; the delivery is given up");
+                self.after(
+                    delivery,
+                    &target,
+                    Err(AttemptError::PayloadMissing),
+                    self.clock.now(),
+                    Duration::ZERO,
+                )
+                .await
+            }
+        }
+    }
+
+    async fn attempt(&self, delivery: Delivery, target: &ReadyTarget, payload: Bytes) -> Step {
+        let started_at = self.clock.now();
+        let started = Instant::now();
+        let answer = match request::build(target, &delivery, payload, started_at) {
+            Some(request) => {
+                metrics::gauge!(names::INFLIGHT_DELIVERIES).increment(1.0);
+                let timeout = target.details.timeout.unwrap_or(self.timeout);
+                let answer = self.client.post(request, timeout).await;
+                metrics::gauge!(names::INFLIGHT_DELIVERIES).decrement(1.0);
+                answer
+            }
+            None => Err(AttemptError::Blocked),
+        };
+        self.after(delivery, target, answer, started_at, started.elapsed())
+            .await
+    }
+
+    /// Judges an answer, reports it, and says what comes next.
+    async fn after(
+        &self,
+        delivery: Delivery,
+        target: &ReadyTarget,
+        answer: Result<Answer, AttemptError>,
+        started_at: Millis,
+        took: Duration,
+    ) -> Step {
+        let now = self.clock.now();
+        let seen = answer
+            .as_ref()
+            .map(|answer| (answer.status, answer.retry_after.as_deref()))
+            .map_err(|error| *error);
+        let outcome = judge(seen, now, self.retry_after_cap);
+        metrics::histogram!(names::ATTEMPT_DURATION).record(took.as_secs_f64());
+        let number = delivery.attempt;
+        let mut record = AttemptRecord::new(&delivery, DeliveryStatus::Delivered, number, now);
+        let why = reason(seen.map(|(status, _)| status));
+        let (word, step) = match outcome {
+            Outcome::Delivered => {
+                metrics::histogram!(names::DELIVERY_LATENCY)
+                    .record(now.since(delivery.accepted_at).as_secs_f64());
+                ("delivered", Step::Done)
+            }
+            Outcome::Retry { after } => {
+                let policy = target.details.retry.as_ref().unwrap_or(&self.retry);
+                let chance = chance_of(&delivery.id(), number);
+                let next = next_attempt(policy, number, delivery.accepted_at, now, after, chance);
+                let due_at = match next {
+                    Next::At(due_at) => Some(due_at),
+                    Next::Exhausted => None,
+                };
+                // Given up: the retry manager, which buries it, writes that end to history.
+                record.status = DeliveryStatus::Retrying;
+                record.next_at = due_at;
+                ("retry", Step::Retry(next_try(delivery, due_at, why, now)))
+            }
+            Outcome::Gone => {
+                record.status = DeliveryStatus::Canceled;
+                self.disable(target).await;
+                ("gone", Step::Done)
+            }
+            Outcome::Rejected => {
+                record.status = DeliveryStatus::Retrying;
+                ("rejected", Step::Retry(next_try(delivery, None, why, now)))
+            }
+        };
+        metrics::counter!(names::ATTEMPTS, "outcome" => word).increment(1);
+        record.attempt = Some(told(answer, started_at, took));
+        self.reporter.report(HistoryRecord::Attempt(record));
+        step
+    }
+
+    /// The target says it is gone for good (410): it gets nothing more.
+    async fn disable(&self, target: &ReadyTarget) {
+        match self
+            .targets
+            .catalog()
+            .catalog()
+            .disable_target(target.details.id, "the target answered 410 Gone")
+            .await
+        {
+            Ok(true) => tracing::info!(target = %target.details.id, "target answered 410 and is disabled"),
+            Ok(false) => {}
+            // It will answer 410 to the next delivery too.
+            Err(error) => {
+                tracing::warn!(target = %target.details.id, %error, "target answered 410 and could not be disabled")
+            }
+        }
+    }
+
+    /// Reports a delivery that ends without an attempt.
+    fn ended(&self, delivery: &Delivery, status: DeliveryStatus) {
+        let made = delivery.attempt.saturating_sub(1);
+        let record = AttemptRecord::new(delivery, status, made, self.clock.now());
+        self.reporter.report(HistoryRecord::Attempt(record));
+    }
+}
+
+/// The message of the next attempt, for the retry queue; without `due_at` there is none, and the
+/// retry manager gives the delivery up.
+fn next_try(mut delivery: Delivery, due_at: Option<Millis>, why: String, now: Millis) -> OutMessage {
+    if due_at.is_some() {
+        delivery.attempt += 1;
+    }
+    delivery.due_at = due_at;
+    delivery.reason = Some(why);
+    let delay = due_at.map_or(Duration::ZERO, |due_at| hop(now, due_at, MAX_DELAY));
+    out(&delivery, delay)
+}
+
+fn out(delivery: &Delivery, delay: Duration) -> OutMessage {
+    let wire = wire::encode(delivery);
+    OutMessage {
+        body: wire.body,
+        attribute: wire.attribute,
+        group: delivery.group(),
+        delay,
+    }
+}
+
+/// A message that cannot be read, unchanged.
+fn as_it_is(message: &InMessage) -> OutMessage {
+    OutMessage {
+        body: message.body.clone(),
+        attribute: message.attribute.clone(),
+        group: "unreadable".to_owned(),
+        delay: Duration::ZERO,
+    }
+}
+
+/// An attempt as history keeps it.
+fn told(answer: Result<Answer, AttemptError>, started_at: Millis, took: Duration) -> Attempt {
+    let duration_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+    match answer {
+        Ok(answer) => Attempt {
+            started_at,
+            duration_ms,
+            status_code: Some(answer.status),
+            error: None,
+            response: answer.excerpt,
+        },
+        Err(error) => Attempt {
+            started_at,
+            duration_ms,
+            status_code: None,
+            error: Some(error.word().to_owned()),
+            response: None,
+        },
+    }
+}

@@ -1,0 +1,422 @@
+//! The keys themselves, and what must hold between them.
+
+use super::error::ConfigError;
+use super::units::{Size, Span};
+use ipnet::IpNet;
+use schemas::avro::Framing;
+use schemas::egress::EgressRules;
+use schemas::ids::Tenant;
+use schemas::schedule::RetryPolicy;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole configuration. Each field is a section of `hookwright.default.toml`, which documents
+/// the keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Config {
+    pub data: PathBuf,
+    pub api: Api,
+    pub ops: Ops,
+    pub events: Events,
+    pub kafka: Kafka,
+    pub queue: Queue,
+    pub payloads: Payloads,
+    pub aws: Aws,
+    pub store: Store,
+    pub delivery: Delivery,
+    pub retry: Retry,
+    pub secrets: Secrets,
+    pub mail: Mail,
+    pub embedded: Embedded,
+    pub shutdown: Shutdown,
+    pub log: Log,
+}
+
+/// `[api]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Api {
+    pub listen: SocketAddr,
+    pub base_path: String,
+    pub admin_key: Option<String>,
+}
+
+/// `[ops]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Ops {
+    pub listen: SocketAddr,
+}
+
+/// Which event log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum LogKind {
+    Embedded,
+    Kafka,
+}
+
+/// `[events]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Events {
+    pub log: LogKind,
+    pub topics: Vec<Topic>,
+    pub dead_letter_topic: String,
+    pub attempts_topic: String,
+    pub max_payload: Size,
+    pub poison_share: f64,
+}
+
+/// One of `events.topics`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Topic {
+    pub name: String,
+    #[serde(default = "raw")]
+    pub framing: Framing,
+    #[serde(default = "default_tenant")]
+    pub tenant: Tenant,
+}
+
+fn raw() -> Framing {
+    Framing::Raw
+}
+
+/// The tenant of records that name none, where the topic names none either.
+#[must_use]
+pub fn default_tenant() -> Tenant {
+    // Unwrap safety: a constant of the right form; a test covers it.
+    Tenant::new("default").expect("\"default\" is a tenant's name")
+}
+
+/// `[kafka]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Kafka {
+    pub brokers: String,
+    pub group: String,
+    pub schema_registry: Option<String>,
+    pub partitions: i32,
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Which delivery queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum QueueKind {
+    Embedded,
+    Sqs,
+}
+
+/// `[queue]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Queue {
+    pub kind: QueueKind,
+    pub prefix: String,
+}
+
+/// Which payload store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum PayloadsKind {
+    Embedded,
+    S3,
+}
+
+/// `[payloads]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Payloads {
+    pub kind: PayloadsKind,
+    pub bucket: String,
+    pub inline_limit: Size,
+}
+
+/// `[aws]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Aws {
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Store {
+    pub url: Option<String>,
+    pub history: Span,
+}
+
+/// `[delivery]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Delivery {
+    pub timeout: Span,
+    pub connect_timeout: Span,
+    pub concurrency: usize,
+    pub per_target: usize,
+    pub response_limit: Size,
+    pub retry_after_cap: Span,
+    pub allow_http: bool,
+    pub allow_networks: Vec<IpNet>,
+}
+
+/// `[retry]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Retry {
+    pub window: Span,
+    pub first: Span,
+    pub factor: f64,
+    pub max: Span,
+    pub jitter: f64,
+}
+
+/// `[secrets]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Secrets {
+    pub key: Option<String>,
+}
+
+/// `[mail]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Mail {
+    pub smtp: Option<String>,
+    pub from: Option<String>,
+}
+
+/// What survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum SyncKind {
+    Normal,
+    Full,
+}
+
+/// `[embedded]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Embedded {
+    pub sync: SyncKind,
+    pub retention: Span,
+}
+
+/// `[shutdown]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Shutdown {
+    pub grace: Span,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+/// The largest `payloads.inline_limit`: SQS takes 1 MiB with everything that belongs to a message.
+const MAX_INLINE: usize = 900 * 1024;
+
+impl Config {
+    /// What must hold beyond each key's own form.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, message: String| Err(ConfigError::new(key, message));
+        if !self.api.base_path.starts_with('/') || self.api.base_path.ends_with('/') {
+            return fail(
+                "api.base_path",
+                format!("\"{}\" must begin with / and not end with it", self.api.base_path),
+            );
+        }
+        if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
+            return fail("api.admin_key", "must have at least 16 characters".into());
+        }
+        if self.events.topics.is_empty() {
+            return fail("events.topics", "must name at least one topic".into());
+        }
+        for topic in &self.events.topics {
+            if topic.name.is_empty()
+                || topic.name.len() > 200
+                || !topic
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            {
+                return fail(
+                    "events.topics",
+                    format!("\"{}\" is not a topic's name: letters, digits, . _ -", topic.name),
+                );
+            }
+            if self.events.log == LogKind::Embedded && topic.framing != Framing::Raw {
+                return fail(
+                    "events.topics",
+                    format!("topic {}: the embedded log holds raw records only", topic.name),
+                );
+            }
+        }
+        if !(0.0..=1.0).contains(&self.events.poison_share) {
+            return fail(
+                "events.poison_share",
+                format!("{} is not between 0 and 1", self.events.poison_share),
+            );
+        }
+        if self.payloads.inline_limit.0 > MAX_INLINE {
+            return fail(
+                "payloads.inline_limit",
+                format!("must be at most {}KiB", MAX_INLINE / 1024),
+            );
+        }
+        let at_least_one = [
+            ("delivery.concurrency", self.delivery.concurrency),
+            ("delivery.per_target", self.delivery.per_target),
+            ("delivery.response_limit", self.delivery.response_limit.0),
+            ("events.max_payload", self.events.max_payload.0),
+            (
+                "kafka.partitions",
+                usize::try_from(self.kafka.partitions).unwrap_or(0),
+            ),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return fail(key, "must be at least 1".into());
+            }
+        }
+        if self.delivery.timeout.0.is_zero() || self.delivery.timeout.0 > Duration::from_secs(60) {
+            return fail(
+                "delivery.timeout",
+                "must be between 1ms and 60s, so that an attempt ends before its message is seen again"
+                    .into(),
+            );
+        }
+        if let Err(message) = self.retry_policy().check() {
+            return fail("retry", message);
+        }
+        if self.events.log == LogKind::Embedded && self.embedded.retention.0 <= self.retry.window.0 {
+            return fail(
+                "embedded.retention",
+                "must be longer than retry.window: waiting deliveries read their payload from the log".into(),
+            );
+        }
+        if self.mail.smtp.is_some() != self.mail.from.is_some() {
+            return fail("mail", "needs both mail.smtp and mail.from, or neither".into());
+        }
+        Ok(())
+    }
+
+    /// The policy of targets that have none of their own.
+    #[must_use]
+    pub fn retry_policy(&self) -> RetryPolicy {
+        RetryPolicy {
+            window: self.retry.window.0,
+            first: self.retry.first.0,
+            factor: self.retry.factor,
+            max: self.retry.max.0,
+            jitter: self.retry.jitter,
+        }
+    }
+
+    /// What may be dialled.
+    #[must_use]
+    pub fn egress_rules(&self) -> EgressRules {
+        EgressRules {
+            allow_http: self.delivery.allow_http,
+            allow_networks: self.delivery.allow_networks.clone(),
+        }
+    }
+
+    /// The database's address.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        match &self.store.url {
+            Some(url) => url.clone(),
+            None => format!("sqlite:{}", self.data.join("hookwright.db").display()),
+        }
+    }
+
+    /// All topics that hookwright reads or writes.
+    #[must_use]
+    pub fn all_topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = self
+            .events
+            .topics
+            .iter()
+            .map(|topic| topic.name.clone())
+            .collect();
+        topics.push(self.events.dead_letter_topic.clone());
+        topics.push(self.events.attempts_topic.clone());
+        topics
+    }
+}
+
+// Sections that hold a secret show nothing of it.
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api")
+            .field("listen", &self.listen)
+            .field("base_path", &self.base_path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("history", &self.history)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secrets").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mail")
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}

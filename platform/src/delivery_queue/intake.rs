@@ -1,0 +1,123 @@
+//! Taking messages from a queue: permits first, then receive.
+//!
+//! Nothing is received that cannot start at once, so no message's visibility runs out in a local
+//! buffer. One receive waits while the queue is quiet; more run beside it while they come back full.
+
+use super::{DeliveryQueue, InMessage, MAX_RECEIVE, QueueError, QueueName};
+use crate::harness::backoff::Backoff;
+use crate::telemetry::Outage;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How to take from a queue.
+pub struct Intake {
+    /// The queue.
+    pub queue: Arc<dyn DeliveryQueue>,
+    /// Which of the four.
+    pub name: QueueName,
+    /// One permit per message being handled.
+    pub permits: Arc<Semaphore>,
+    /// How long a message stays hidden while it is handled.
+    pub visibility: Duration,
+}
+
+/// The most receives that run at once.
+const MAX_POLLS: usize = 16;
+
+static RECEIVING: Outage = Outage::new("delivery queue (receive)");
+
+type Received = (Result<Vec<InMessage>, QueueError>, Vec<OwnedSemaphorePermit>);
+
+impl Intake {
+    /// Hands each message to `handle` with its permit, until `shutdown`; then waits for what runs.
+    pub async fn run<F, Fut>(self, handle: F, shutdown: CancellationToken)
+    where
+        F: Fn(InMessage, OwnedSemaphorePermit) -> Fut,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut polls: JoinSet<Received> = JoinSet::new();
+        let mut handlers: JoinSet<()> = JoinSet::new();
+        let mut wanted = 1;
+        let mut backoff = Backoff::default();
+        loop {
+            while handlers.try_join_next().is_some() {}
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(poll) = polls.join_next() => {
+                    let Ok((received, permits)) = poll else { continue };
+                    match received {
+                        Ok(messages) => {
+                            RECEIVING.works();
+                            backoff = Backoff::default();
+                            // Full: there is more. Empty: one waiting receive is enough.
+                            wanted = match messages.len() {
+                                0 => 1,
+                                count if count == permits.len() => (wanted + 1).min(MAX_POLLS),
+                                _ => wanted,
+                            };
+                            for (message, permit) in messages.into_iter().zip(permits) {
+                                handlers.spawn(handle(message, permit));
+                            }
+                        }
+                        Err(error) => {
+                            RECEIVING.failed(&error);
+                            wanted = 1;
+                            drop(permits);
+                            if backoff.wait(&shutdown).await {
+                                break;
+                            }
+                        }
+                    }
+                }
+                permits = take(&self.permits), if polls.len() < wanted => {
+                    let queue = self.queue.clone();
+                    let (name, visibility) = (self.name, self.visibility);
+                    let wait = queue.limits().receive_wait;
+                    polls.spawn(async move {
+                        (queue.receive(name, permits.len(), wait, visibility).await, permits)
+                    });
+                }
+            }
+        }
+        self.put_back(polls).await;
+        while handlers.join_next().await.is_some() {}
+    }
+
+    /// Lets the receives that still wait come to their end, and makes what they got visible again.
+    async fn put_back(&self, mut polls: JoinSet<Received>) {
+        if self.queue.limits().drop_receive {
+            return polls.shutdown().await;
+        }
+        while let Some(poll) = polls.join_next().await {
+            if let Ok((Ok(messages), _)) = poll
+                && !messages.is_empty()
+            {
+                let entries: Vec<_> = messages
+                    .into_iter()
+                    .map(|message| (message.receipt, Duration::ZERO))
+                    .collect();
+                // A failure leaves them hidden until their visibility ends.
+                drop(self.queue.extend(self.name, &entries).await);
+            }
+        }
+    }
+}
+
+/// Waits for one permit, then takes up to ten of those that are free.
+async fn take(permits: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let Ok(first) = permits.clone().acquire_owned().await else {
+        return std::future::pending().await;
+    };
+    let mut taken = vec![first];
+    while taken.len() < MAX_RECEIVE
+        && let Ok(permit) = permits.clone().try_acquire_owned()
+    {
+        taken.push(permit);
+    }
+    taken
+}

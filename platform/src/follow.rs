@@ -1,0 +1,218 @@
+//! What the delivery path remembers of the catalog, and how it hears of changes.
+//!
+//! An entry is good until something it depends on changes, not until a time has passed. While the
+//! catalog is away, what is remembered stays in use, and its age is a metric.
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::clock::Clock;
+use crate::telemetry::{Outage, names};
+use schemas::ids::{TargetId, Tenant};
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// How often other processes' changes are looked for: everything is seen within 2 s.
+const POLL: Duration = Duration::from_secs(1);
+/// Changes read at once.
+const BATCH: u32 = 1_000;
+/// Changed tenants and targets remembered one by one; beyond that all count as changed.
+const REMEMBERED: usize = 100_000;
+
+/// Follows the catalog's change feed. Shared by the caches that depend on it.
+pub struct Follower {
+    catalog: Catalog,
+    clock: Clock,
+    applied: AtomicI64,
+    applying: Mutex<()>,
+    changed: RwLock<Changed>,
+    heard_at: AtomicI64,
+    outage: Outage,
+}
+
+/// The feed's position at which each thing last changed.
+#[derive(Default)]
+struct Changed {
+    everything: i64,
+    tenants: HashMap<Tenant, i64>,
+    targets: HashMap<TargetId, i64>,
+}
+
+impl Follower {
+    /// Starts at the feed's end: nothing is remembered yet.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn start(catalog: Catalog, clock: Clock) -> Result<Arc<Self>, CatalogError> {
+        let latest = catalog.latest_change().await?;
+        let heard_at = AtomicI64::new(clock.now().0);
+        Ok(Arc::new(Self {
+            catalog,
+            clock,
+            applied: AtomicI64::new(latest),
+            applying: Mutex::new(()),
+            changed: RwLock::new(Changed {
+                everything: latest,
+                ..Changed::default()
+            }),
+            heard_at,
+            outage: Outage::new("catalog"),
+        }))
+    }
+
+    /// The catalog followed.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Follows until `shutdown`.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut local = self.catalog.watch();
+        loop {
+            match self.apply().await {
+                Ok(()) => {
+                    self.heard_at.store(self.clock.now().0, Ordering::Relaxed);
+                    self.outage.works();
+                }
+                Err(error) => self.outage.failed(&error),
+            }
+            let age = self.clock.now().0 - self.heard_at.load(Ordering::Relaxed);
+            #[allow(clippy::cast_precision_loss, reason = "an age in seconds")]
+            metrics::gauge!(names::CATALOG_AGE).set(age as f64 / 1000.0);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = local.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    /// Applies what this process has changed itself, before anything remembered is used: who makes
+    /// a subscription and then publishes finds it matched.
+    pub async fn catch_up(&self) {
+        if self.catalog.version() > self.applied.load(Ordering::Acquire) {
+            // While the catalog is away, what is remembered is used.
+            drop(self.apply().await);
+        }
+    }
+
+    async fn apply(&self) -> Result<(), CatalogError> {
+        let _one_at_a_time = self.applying.lock().await;
+        loop {
+            let since = self.applied.load(Ordering::Acquire);
+            let changes = self.catalog.changes_since(since, BATCH).await?;
+            let Some(last) = changes.last().map(|change| change.seq) else {
+                return Ok(());
+            };
+            let more = changes.len() == BATCH as usize;
+            {
+                let mut changed = self.changed.write().unwrap_or_else(PoisonError::into_inner);
+                for change in changes {
+                    if let Some(target) = change.target {
+                        changed.targets.insert(target, change.seq);
+                    }
+                    changed.tenants.insert(change.tenant, change.seq);
+                }
+                if changed.targets.len() + changed.tenants.len() > REMEMBERED {
+                    *changed = Changed {
+                        everything: last,
+                        ..Changed::default()
+                    };
+                }
+            }
+            self.applied.store(last, Ordering::Release);
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When anything of this tenant last changed.
+    #[must_use]
+    pub fn tenant_changed(&self, tenant: &Tenant) -> i64 {
+        let changed = self.changed.read().unwrap_or_else(PoisonError::into_inner);
+        changed
+            .tenants
+            .get(tenant)
+            .copied()
+            .unwrap_or(0)
+            .max(changed.everything)
+    }
+
+    /// When this target last changed.
+    #[must_use]
+    pub fn target_changed(&self, target: TargetId) -> i64 {
+        let changed = self.changed.read().unwrap_or_else(PoisonError::into_inner);
+        changed
+            .targets
+            .get(&target)
+            .copied()
+            .unwrap_or(0)
+            .max(changed.everything)
+    }
+}
+
+/// Remembers answers of the catalog, each with the feed's position it is good for.
+pub struct Remembered<K, V> {
+    entries: moka::future::Cache<K, (i64, V)>,
+}
+
+impl<K, V> Remembered<K, V>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Remembers up to `weight`, where each entry weighs what `weigh` says.
+    pub fn new(weight: u64, weigh: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        let entries = moka::future::Cache::builder()
+            .max_capacity(weight)
+            .weigher(move |key, (_, value)| weigh(key, value))
+            .build();
+        Self { entries }
+    }
+
+    /// The answer for `key`, loaded if it is not known or something changed since `changed`. One load
+    /// at a time per key. If loading fails, the old answer stays in use.
+    ///
+    /// # Errors
+    /// When there is no old answer and loading fails.
+    pub async fn get<E: Send + Sync + 'static>(
+        &self,
+        key: &K,
+        changed: i64,
+        load: impl Future<Output = Result<V, E>>,
+    ) -> Result<V, E> {
+        if let Some((good_for, value)) = self.entries.get(key).await
+            && good_for >= changed
+        {
+            return Ok(value);
+        }
+        let computed = self
+            .entries
+            .entry_by_ref(key)
+            .and_try_compute_with(async |known| {
+                if known.is_some_and(|entry| entry.value().0 >= changed) {
+                    return Ok(moka::ops::compute::Op::Nop);
+                }
+                load.await
+                    .map(|value| moka::ops::compute::Op::Put((changed, value)))
+            })
+            .await;
+        match computed {
+            Ok(entry) => match entry.into_entry() {
+                Some(entry) => Ok(entry.into_value().1),
+                // Unwrap safety: the closure puts a value or keeps one that is there.
+                None => unreachable!("a computed entry is present"),
+            },
+            Err(error) => match self.entries.get(key).await {
+                Some((_, value)) => Ok(value),
+                None => Err(error),
+            },
+        }
+    }
+}

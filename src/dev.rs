@@ -1,0 +1,182 @@
+//! `hookwright dev`: the whole pipeline in one process, with nothing to configure.
+
+use crate::cli::DevArgs;
+use crate::demo;
+use crate::failure::Failure;
+use crate::roles::{Process, Selection};
+use crate::terminal::say;
+use platform::catalog::{Catalog, CatalogError};
+use platform::config::{Config, LogKind, QueueKind, default_tenant};
+use platform::secrets::{Sealer, new_api_key};
+use platform::telemetry;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What `dev` presets; file and environment win over it.
+const PRESETS: &str = r#"
+log.level = "warn"
+delivery.allow_http = true
+delivery.allow_networks = ["127.0.0.0/8", "::1/128"]
+"#;
+
+/// Runs the pipeline until interrupted.
+pub async fn run(args: DevArgs, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
+    let mut flags = flags.to_owned();
+    if let Some(data) = &args.data {
+        // Debug of a path is a quoted string with escapes, as TOML has them.
+        writeln!(flags, "data = {:?}", data.display().to_string()).map_err(|error| Failure::died(&error))?;
+    }
+    if let Some(listen) = &args.listen {
+        writeln!(flags, "api.listen = \"{listen}\"").map_err(|error| Failure::died(&error))?;
+    }
+    // Read twice: the keys that `dev` makes lie in the data folder, which the configuration names.
+    let data = Config::load(file, PRESETS, &flags)?.data;
+    let keys = Keys::open(&data)?;
+    let presets = format!(
+        "{PRESETS}api.admin_key = \"{}\"\nsecrets.key = \"{}\"\n",
+        keys.admin, keys.seal
+    );
+    let config = Config::load(file, &presets, &flags)?;
+    telemetry::start_logs(&config.log)?;
+    let mut process = Process::open(config, Selection::ALL).await?;
+    let api_key = api_key(&process.catalog, &data).await?;
+    banner(&process, &api_key, &data);
+    if args.demo {
+        demo::add(&mut process).await?;
+    }
+    process.run().await?;
+    say("stopped");
+    Ok(())
+}
+
+/// The keys that `dev` makes for itself.
+struct Keys {
+    admin: String,
+    seal: String,
+}
+
+impl Keys {
+    fn open(data: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(data).map_err(|error| {
+            Failure::unavailable(format!(
+                "data: cannot create {}: {}",
+                data.display(),
+                plain(&error)
+            ))
+        })?;
+        Ok(Self {
+            admin: keep(&data.join("admin-key"), || {
+                new_api_key().replace("hk_live_", "hk_admin_")
+            })?,
+            seal: keep(&data.join("secrets-key"), || Sealer::random().1)?,
+        })
+    }
+}
+
+/// The API key of tenant `default`: the one in the file if it still works, otherwise a new one.
+async fn api_key(catalog: &Catalog, data: &Path) -> Result<String, Failure> {
+    let failed = |error: CatalogError| Failure::unavailable(format!("store.url: {error}"));
+    let tenant = default_tenant();
+    match catalog.create_tenant(&tenant).await {
+        Ok(_) | Err(CatalogError::Conflict(_)) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let path = data.join("api-key");
+    if let Ok(key) = std::fs::read_to_string(&path) {
+        let key = key.trim().to_owned();
+        if catalog.authenticate(&key).await.map_err(failed)?.is_some() {
+            return Ok(key);
+        }
+    }
+    let (_, key) = catalog.create_key(&tenant, "dev").await.map_err(failed)?;
+    write_secret(&path, &key)?;
+    Ok(key)
+}
+
+/// The text in a file, made if it is not there. Only its owner may read it.
+fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Ok(_) => make_file(path, make()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_file(path, make()),
+        Err(error) => Err(Failure::unavailable(format!(
+            "data: cannot read {}: {}",
+            path.display(),
+            plain(&error)
+        ))),
+    }
+}
+
+fn make_file(path: &Path, text: String) -> Result<String, Failure> {
+    write_secret(path, &text)?;
+    Ok(text)
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+            writeln!(file, "{text}")?;
+            file.sync_all()
+        });
+    written.map_err(|error| {
+        Failure::unavailable(format!(
+            "data: cannot write {}: {}",
+            path.display(),
+            plain(&error)
+        ))
+    })
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
+            "it is not a folder".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn banner(process: &Process, api_key: &str, data: &Path) {
+    let config = process.config();
+    let kind = match (config.events.log, config.queue.kind) {
+        (LogKind::Embedded, QueueKind::Embedded) => "embedded",
+        (LogKind::Kafka, QueueKind::Sqs) => "kafka and sqs",
+        (LogKind::Kafka, QueueKind::Embedded) => "kafka, embedded queue",
+        (LogKind::Embedded, QueueKind::Sqs) => "embedded log, sqs",
+    };
+    let api = process
+        .api_address()
+        .map_or_else(|| config.api.listen.to_string(), |address| address.to_string());
+    let base = &config.api.base_path;
+    let key_file: PathBuf = data.join("api-key");
+    say(&format!(
+        "hookwright {} · {kind} · data in {}",
+        env!("CARGO_PKG_VERSION"),
+        data.display()
+    ));
+    say("");
+    say(&format!("  api       http://{api}{base}"));
+    say(&format!("  docs      http://{api}/docs"));
+    say(&format!("  metrics   http://{}/metrics", process.ops_address()));
+    say(&format!(
+        "  api key   {api_key}  (also in {})",
+        key_file.display()
+    ));
+    say("");
+    say(&format!(
+        "try it:  curl -H \"authorization: Bearer $(cat {})\" http://{api}{base}/webhooks/deliveries",
+        key_file.display()
+    ));
+    say("");
+}

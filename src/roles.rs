@@ -1,0 +1,470 @@
+//! Which roles run in this process, and what each is given.
+
+use crate::failure::Failure;
+use platform::catalog::Catalog;
+use platform::clock::Clock;
+use platform::config::{Config, LogKind, PayloadsKind, QueueKind, Topic};
+use platform::delivery_queue::DeliveryQueue;
+use platform::event_log::EventLog;
+use platform::follow::Follower;
+use platform::harness::ops::{self, Health};
+use platform::harness::{self, Role, RoleError};
+use platform::history::History;
+use platform::payload_store::PayloadStore;
+use platform::ports::Opener;
+use platform::report::Reporter;
+use platform::telemetry;
+use schemas::avro::Framing;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Which roles to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Event log → dispatch queue.
+    pub consumer: bool,
+    /// Dispatch queue → POST.
+    pub dispatcher: bool,
+    /// Retry queue → dispatch queue.
+    pub retry_manager: bool,
+    /// Attempts topic → history.
+    pub recorder: bool,
+    /// REST.
+    pub api: bool,
+}
+
+impl Selection {
+    /// All of them.
+    pub const ALL: Self = Self {
+        consumer: true,
+        dispatcher: true,
+        retry_manager: true,
+        recorder: true,
+        api: true,
+    };
+    /// None of them.
+    pub const NONE: Self = Self {
+        consumer: false,
+        dispatcher: false,
+        retry_manager: false,
+        recorder: false,
+        api: false,
+    };
+}
+
+/// Runs the selected roles with the configured adapters.
+pub async fn run(selection: Selection, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
+    let config = Config::load(file, "", flags)?;
+    telemetry::start_logs(&config.log)?;
+    let process = Process::open(config, selection).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), roles = %process.names().join(","), api = ?process.api_address(),
+        ops = %process.ops_address(), "started"
+    );
+    process.run().await
+}
+
+/// A process whose ports are open and whose listeners are bound; nothing runs yet.
+pub struct Process {
+    config: Config,
+    selection: Selection,
+    /// Where events come in.
+    pub log: Arc<dyn EventLog>,
+    queue: Arc<dyn DeliveryQueue>,
+    payloads: Arc<dyn PayloadStore>,
+    /// What is subscribed.
+    pub catalog: Catalog,
+    follower: Arc<Follower>,
+    /// Tells history, and whoever watches.
+    pub reporter: Reporter,
+    reporting: tokio::task::JoinHandle<()>,
+    clock: Clock,
+    /// Cancelled to stop.
+    pub shutdown: CancellationToken,
+    health: Health,
+    ops: TcpListener,
+    api: Option<(TcpListener, Topic)>,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    /// More to run beside the roles.
+    pub extra: Vec<Role>,
+    // Declared last: the data folder is unlocked after everything that uses it is gone.
+    _lock: Option<Arc<platform::data_dir::DataDir>>,
+}
+
+impl Process {
+    /// Opens ports and listeners and tries every dependency.
+    pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
+        let clock = Clock::system();
+        // The listeners first: a taken port is found before any file is touched.
+        let ops = bind(config.ops.listen, "ops.listen").await?;
+        let api = if selection.api {
+            let topic = publishable(&config)?;
+            Some((bind(config.api.listen, "api.listen").await?, topic))
+        } else {
+            None
+        };
+        let metrics = telemetry::start_metrics().map_err(|error| Failure::died(&error))?;
+        let mut opener = Opener::new(&config, clock.clone());
+        let log = opener.log().await?;
+        let queue = opener.queue().await?;
+        let payloads = opener.payloads().await?;
+        let catalog = opener.catalog().await?;
+        let lock = opener.lock();
+        prepare(&config, log.as_ref(), queue.as_ref(), payloads.as_ref(), &catalog).await?;
+        let follower = Follower::start(catalog.clone(), clock.clone())
+            .await
+            .map_err(|error| Failure::unavailable(format!("store.url: {error}")))?;
+        let (reporter, task) = Reporter::new(log.clone(), config.events.attempts_topic.clone());
+        let reporting = tokio::spawn(task);
+        Ok(Self {
+            config,
+            selection,
+            log,
+            queue,
+            payloads,
+            catalog,
+            follower,
+            reporter,
+            reporting,
+            clock,
+            shutdown: CancellationToken::new(),
+            health: Health::default(),
+            ops,
+            api,
+            metrics,
+            extra: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Runs the roles until a signal, then drains.
+    pub async fn run(self) -> Result<(), Failure> {
+        let signals =
+            harness::stop_on_signals(self.shutdown.clone()).map_err(|error| Failure::died(&error))?;
+        let (shutdown, grace) = (self.shutdown.clone(), self.config.shutdown.grace.0);
+        let told = shutdown.clone();
+        let telling = tokio::spawn(async move {
+            told.cancelled().await;
+            tracing::info!("stopping; draining what runs");
+            Instant::now()
+        });
+        let Running { roles, reporting } = self.start();
+        let result = harness::supervise(roles, shutdown, grace).await;
+        // All reporters are gone with the roles; the task appends what they left and ends.
+        if tokio::time::timeout(Duration::from_secs(2), reporting)
+            .await
+            .is_err()
+        {
+            tracing::warn!("history records left behind at shutdown");
+        }
+        signals.abort();
+        if let Ok(since) = telling.await {
+            tracing::info!(drain_ms = since.elapsed().as_millis(), "stopped");
+        }
+        Ok(result?)
+    }
+
+    /// The addresses that were bound.
+    pub fn ops_address(&self) -> String {
+        self.ops.local_addr().map_or_else(
+            |_| self.config.ops.listen.to_string(),
+            |address| address.to_string(),
+        )
+    }
+
+    /// The API's address, if this process has it.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api
+            .as_ref()
+            .and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let Selection {
+            consumer,
+            dispatcher,
+            retry_manager,
+            recorder,
+            api,
+        } = self.selection;
+        let all = [
+            ("consumer", consumer),
+            ("dispatcher", dispatcher),
+            ("retry-manager", retry_manager),
+            ("recorder", recorder),
+            ("api", api),
+        ];
+        all.into_iter()
+            .filter(|(_, selected)| *selected)
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    fn start(mut self) -> Running {
+        for name in self.names() {
+            self.health.expect(name);
+        }
+        let mut roles = std::mem::take(&mut self.extra);
+        if self.selection.consumer {
+            roles.push(self.consumer());
+        }
+        if self.selection.dispatcher {
+            roles.push(self.dispatcher());
+        }
+        if self.selection.retry_manager {
+            roles.push(self.retry_manager());
+        }
+        if self.selection.recorder {
+            roles.push(self.recorder());
+        }
+        if let Some((listener, topic)) = self.api.take() {
+            roles.push(self.api(listener, &topic));
+        }
+        let (follower, stop) = (self.follower.clone(), self.shutdown.clone());
+        roles.push(Role::new("catalog follower", async move {
+            follower.run(stop).await;
+            Ok::<(), Infallible>(())
+        }));
+        let (queue, stop) = (self.queue.clone(), self.shutdown.clone());
+        roles.push(Role::new("queue depths", async move {
+            watch_depths(queue, stop).await;
+            Ok::<(), Infallible>(())
+        }));
+        let Self {
+            ops,
+            health,
+            metrics,
+            shutdown,
+            reporting,
+            ..
+        } = self;
+        roles.push(Role::new("ops", ops::serve(ops, health, metrics, shutdown)));
+        Running { roles, reporting }
+    }
+
+    fn consumer(&self) -> Role {
+        let config = &self.config;
+        // Log and queue on one disk: the payload is there already.
+        let place = if config.events.log == LogKind::Embedded && config.queue.kind == QueueKind::Embedded {
+            consumer::config::PayloadPlace::Log
+        } else {
+            consumer::config::PayloadPlace::Message
+        };
+        let settings = consumer::Config {
+            group: config.kafka.group.clone(),
+            topics: config.events.topics.clone(),
+            dead_letter_topic: config.events.dead_letter_topic.clone(),
+            max_payload: config.events.max_payload.0,
+            inline_limit: config.payloads.inline_limit.0,
+            payload_place: place,
+            schema_registry: config.kafka.schema_registry.clone(),
+            poison_share: config.events.poison_share,
+            in_flight: 1_024,
+            in_flight_bytes: 32 << 20,
+            match_memory: 16 << 20,
+        };
+        let parts = consumer::Parts {
+            log: self.log.clone(),
+            queue: self.queue.clone(),
+            payloads: self.payloads.clone(),
+            catalog: self.follower.clone(),
+            reporter: self.reporter.clone(),
+            clock: self.clock.clone(),
+        };
+        Role::new(
+            "consumer",
+            consumer::run(settings, parts, self.ready("consumer"), self.shutdown.clone()),
+        )
+    }
+
+    fn dispatcher(&self) -> Role {
+        let delivery = &self.config.delivery;
+        let settings = dispatcher::Config {
+            timeout: delivery.timeout.0,
+            connect_timeout: delivery.connect_timeout.0,
+            concurrency: delivery.concurrency,
+            per_target: delivery.per_target,
+            response_limit: delivery.response_limit.0,
+            retry_after_cap: delivery.retry_after_cap.0,
+            retry: self.config.retry_policy(),
+            rules: self.config.egress_rules(),
+        };
+        let parts = dispatcher::Parts {
+            queue: self.queue.clone(),
+            payloads: self.payloads.clone(),
+            log: self.log.clone(),
+            catalog: self.follower.clone(),
+            reporter: self.reporter.clone(),
+            clock: self.clock.clone(),
+        };
+        Role::new(
+            "dispatcher",
+            dispatcher::run(settings, parts, self.ready("dispatcher"), self.shutdown.clone()),
+        )
+    }
+
+    fn retry_manager(&self) -> Role {
+        let parts = retry_manager::Parts {
+            queue: self.queue.clone(),
+            reporter: self.reporter.clone(),
+            clock: self.clock.clone(),
+        };
+        Role::new(
+            "retry-manager",
+            retry_manager::run(parts, self.ready("retry-manager"), self.shutdown.clone()),
+        )
+    }
+
+    fn recorder(&self) -> Role {
+        let settings = recorder::Config {
+            group: format!("{}-recorder", self.config.kafka.group),
+            topic: self.config.events.attempts_topic.clone(),
+            keep: self.config.store.history.0,
+        };
+        let parts = recorder::Parts {
+            log: self.log.clone(),
+            history: History::new(&self.catalog),
+            clock: self.clock.clone(),
+        };
+        Role::new(
+            "recorder",
+            recorder::run(settings, parts, self.ready("recorder"), self.shutdown.clone()),
+        )
+    }
+
+    fn api(&self, listener: TcpListener, topic: &Topic) -> Role {
+        let config = &self.config;
+        let encoding = match topic.framing {
+            Framing::SingleObject => api::Encoding::SingleObject,
+            Framing::Raw | Framing::Confluent => api::Encoding::Raw,
+        };
+        let settings = api::Config {
+            base_path: config.api.base_path.clone(),
+            admin_key: config.api.admin_key.clone(),
+            topic: topic.name.clone(),
+            encoding,
+            max_payload: config.events.max_payload.0,
+            rules: config.egress_rules(),
+            retry: config.retry_policy(),
+        };
+        let parts = api::Parts {
+            catalog: self.catalog.clone(),
+            history: History::new(&self.catalog),
+            log: self.log.clone(),
+            clock: self.clock.clone(),
+        };
+        let (ready, shutdown) = (self.ready("api"), self.shutdown.clone());
+        Role::new("api", async move {
+            ready();
+            api::run(settings, parts, listener, shutdown)
+                .await
+                .map_err(RoleError::from)
+        })
+    }
+
+    fn ready(&self, role: &'static str) -> impl FnOnce() + Send + 'static {
+        let health = self.health.clone();
+        move || health.ready(role)
+    }
+}
+
+struct Running {
+    roles: Vec<Role>,
+    reporting: tokio::task::JoinHandle<()>,
+}
+
+/// The topic that the API publishes to: the first whose records it can write.
+fn publishable(config: &Config) -> Result<Topic, Failure> {
+    let writable = config
+        .events
+        .topics
+        .iter()
+        .find(|topic| topic.framing != Framing::Confluent);
+    writable.cloned().ok_or_else(|| {
+        Failure::usage(
+            "events.topics: the API publishes to the first topic with framing \"raw\" or \"single-object\"; there is none",
+        )
+    })
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "it is taken by another program".to_owned(),
+            std::io::ErrorKind::PermissionDenied => {
+                "not permitted (ports below 1024 need privileges)".to_owned()
+            }
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::unavailable(format!("{key}: cannot listen on {address}: {why}"))
+    })
+}
+
+/// Makes what is embedded ready, and checks that what is not is reachable and provisioned.
+async fn prepare(
+    config: &Config,
+    log: &dyn EventLog,
+    queue: &dyn DeliveryQueue,
+    payloads: &dyn PayloadStore,
+    catalog: &Catalog,
+) -> Result<(), Failure> {
+    let topics = config.all_topics();
+    let log_ready = match config.events.log {
+        LogKind::Embedded => log.provision(&topics).await,
+        LogKind::Kafka => log.check(&topics).await,
+    };
+    log_ready.map_err(|error| Failure::unavailable(format!("{}: {error}", log_key(config))))?;
+    let queue_ready = match config.queue.kind {
+        QueueKind::Embedded => queue.provision().await,
+        QueueKind::Sqs => queue.check().await,
+    };
+    queue_ready.map_err(|error| Failure::unavailable(format!("queue: {error}")))?;
+    let payloads_ready = match config.payloads.kind {
+        PayloadsKind::Embedded => payloads.provision().await,
+        PayloadsKind::S3 => payloads.check().await,
+    };
+    payloads_ready.map_err(|error| Failure::unavailable(format!("payloads: {error}")))?;
+    catalog
+        .check()
+        .await
+        .map_err(|error| Failure::unavailable(format!("store.url: {error}")))
+}
+
+/// The key that says where the event log is.
+pub fn log_key(config: &Config) -> &'static str {
+    match config.events.log {
+        LogKind::Embedded => "data",
+        LogKind::Kafka => "kafka.brokers",
+    }
+}
+
+/// How often queue depths are asked for: it costs four requests.
+const DEPTHS_EVERY: Duration = Duration::from_secs(30);
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge")]
+async fn watch_depths(queue: Arc<dyn DeliveryQueue>, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(DEPTHS_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for name in platform::delivery_queue::QueueName::ALL {
+            if let Ok(depth) = queue.depth(name).await {
+                let waiting = depth.visible + depth.delayed + depth.in_flight;
+                metrics::gauge!(telemetry::names::QUEUE_DEPTH, "queue" => name.suffix()).set(waiting as f64);
+            }
+        }
+    }
+}
