@@ -346,3 +346,92 @@ fn join(thread: Option<JoinHandle<()>>) {
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Inserts numbers; one that is there already fails the batch, 0 panics.
+    struct Numbers;
+
+    type Insert = (i64, oneshot::Sender<Result<(), Failure>>);
+
+    impl Batch for Numbers {
+        type Command = Insert;
+        const MOST: usize = 10;
+
+        fn weight(_: &Insert) -> usize {
+            1
+        }
+
+        fn apply(&mut self, db: &Connection, commands: &mut [Insert]) -> rusqlite::Result<()> {
+            for (number, _) in commands {
+                assert_ne!(*number, 0, "asked to panic");
+                db.execute("INSERT INTO numbers VALUES (?1)", [*number])?;
+            }
+            Ok(())
+        }
+
+        fn committed(&mut self, commands: &mut Vec<Insert>) {
+            for (_, answer) in commands.drain(..) {
+                let _ = answer.send(Ok(()));
+            }
+        }
+
+        fn failed(&mut self, commands: &mut Vec<Insert>, failure: &Failure) {
+            for (_, answer) in commands.drain(..) {
+                let _ = answer.send(Err(failure.clone()));
+            }
+        }
+    }
+
+    fn numbers(dir: &tempfile::TempDir) -> (Writer<Insert>, Reader) {
+        let path = dir.path().join("numbers.db");
+        let db = open(&path, Sync::Full).unwrap();
+        db.execute_batch("CREATE TABLE numbers(number INTEGER PRIMARY KEY)")
+            .unwrap();
+        (
+            Writer::start("numbers", db, Numbers).unwrap(),
+            Reader::start("reader", &path).unwrap(),
+        )
+    }
+
+    fn count(db: &Connection) -> rusqlite::Result<i64> {
+        db.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))
+    }
+
+    #[tokio::test]
+    async fn a_failed_batch_is_undone_and_answered_and_the_next_one_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, reader) = numbers(&dir);
+        assert_eq!(writer.ask(|answer| (1, answer)).await, Ok(()));
+        let failed = writer.ask(|answer| (1, answer)).await.unwrap_err();
+        assert!(failed.0.contains("UNIQUE"), "{failed}");
+        assert_eq!(writer.check(), Err(failed));
+        assert_eq!(writer.ask(|answer| (2, answer)).await, Ok(()));
+        assert_eq!(writer.check(), Ok(()));
+        assert_eq!(writer.commits(), 2);
+        assert_eq!(reader.read(count).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_dead_thread_is_an_error_for_everyone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, _reader) = numbers(&dir);
+        assert_eq!(writer.ask(|answer| (0, answer)).await, Err(Failure::stopped()));
+        assert_eq!(writer.ask(|answer| (1, answer)).await, Err(Failure::stopped()));
+        assert_eq!(writer.check(), Err(Failure::stopped()));
+    }
+
+    #[tokio::test]
+    async fn dropping_a_writer_carries_out_what_was_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (writer, reader) = numbers(&dir);
+        for number in 1..=15 {
+            let (answer, _) = oneshot::channel();
+            writer.send((number, answer)).await.unwrap();
+        }
+        drop(writer);
+        assert_eq!(reader.read(count).await, Ok(15));
+    }
+}
