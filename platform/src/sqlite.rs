@@ -4,15 +4,20 @@
 //! transaction and answers them all after its commit. The busier it is, the more commands share a
 //! commit; when it is idle, a command is committed at once. Nothing here waits for a timer.
 //! [`Reader`]s are threads with connections of their own; SQLite's write-ahead log lets them read
-//! beside the writer.
+//! beside the writer. Another thread beside each writer folds that log back into the file.
+
+mod checkpoint;
+mod reader;
+mod writer;
+
+pub use reader::Reader;
+pub use writer::{Batch, Writer};
 
 use rusqlite::Connection;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
 
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,9 +64,9 @@ pub fn open(path: &Path, sync: Sync) -> Result<Connection, Failure> {
                 Sync::Full => "FULL",
             },
         )?;
-        // In pages: the log is folded into the file every 16 MB, and does not stay larger than that
-        // for long after a burst.
-        db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        // In pages, 32 MB: what is left of the log then is folded into the file by the writer itself.
+        // Most of it the thread of `checkpoint` has done before.
+        db.pragma_update(None, "wal_autocheckpoint", 8_000)?;
         db.pragma_update(None, "journal_size_limit", 64 << 20)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
         db.pragma_update(None, "cache_size", -4_096)?;
@@ -69,167 +74,6 @@ pub fn open(path: &Path, sync: Sync) -> Result<Connection, Failure> {
         Ok(db)
     };
     prepare().map_err(|error: rusqlite::Error| Failure(format!("{}: {error}", path.display())))
-}
-
-/// What a [`Writer`] applies.
-pub trait Batch: Send + 'static {
-    /// One thing to do, with the means to answer it.
-    type Command: Send + 'static;
-
-    /// How much weight one transaction takes, by [`Batch::weight`].
-    const MOST: usize;
-
-    /// How much of [`Batch::MOST`] a command takes.
-    fn weight(command: &Self::Command) -> usize;
-
-    /// Carries the commands out, within a transaction. Must not answer them yet, nor show anything
-    /// to others.
-    ///
-    /// # Errors
-    /// Any error undoes the whole transaction.
-    fn apply(&mut self, db: &Connection, commands: &mut [Self::Command]) -> rusqlite::Result<()>;
-
-    /// The commands are durable: show what they did and answer them.
-    fn committed(&mut self, commands: &mut Vec<Self::Command>);
-
-    /// Nothing of these commands was done: forget them and answer them.
-    fn failed(&mut self, commands: &mut Vec<Self::Command>, failure: &Failure);
-}
-
-/// What a writer tells of itself.
-#[derive(Debug, Default)]
-struct Progress {
-    commits: AtomicU64,
-    failing: AtomicBool,
-    failure: Mutex<Option<Failure>>,
-}
-
-/// The one thread that writes a file. Dropping it carries out what was sent, and waits for that.
-#[derive(Debug)]
-pub struct Writer<C> {
-    commands: Option<mpsc::Sender<C>>,
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl<C: Send + 'static> Writer<C> {
-    /// Starts the thread; `name` is the thread's, at most 15 characters of it are seen.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
-    pub fn start<B: Batch<Command = C>>(name: &str, db: Connection, batch: B) -> Result<Self, Failure> {
-        let (commands, waiting) = mpsc::channel(2 * B::MOST);
-        let progress = Arc::new(Progress::default());
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn({
-                let progress = progress.clone();
-                move || write(&db, batch, waiting, &progress)
-            })
-            .map_err(|error| Failure(format!("no thread: {error}")))?;
-        Ok(Self {
-            commands: Some(commands),
-            progress,
-            thread: Some(thread),
-        })
-    }
-
-    /// Hands a command over, waiting while too many are waiting. Its answer comes from its
-    /// [`Batch`]; when the answer's sender is dropped unused, the thread has died.
-    ///
-    /// # Errors
-    /// When the thread has ended.
-    pub async fn send(&self, command: C) -> Result<(), Failure> {
-        match &self.commands {
-            Some(commands) => commands.send(command).await.map_err(|_| Failure::stopped()),
-            None => Err(Failure::stopped()),
-        }
-    }
-
-    /// Hands a command over and waits for its answer.
-    ///
-    /// # Errors
-    /// The answer's, or that the thread has ended.
-    pub async fn ask<T>(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> C,
-    ) -> Result<T, Failure> {
-        let (answer, answered) = oneshot::channel();
-        self.send(command(answer)).await?;
-        answered.await.unwrap_or_else(|_| Err(Failure::stopped()))
-    }
-
-    /// Makes sure that a commit follows: sends `command` unless so many are waiting that one will
-    /// follow anyway.
-    pub fn nudge(&self, command: C) {
-        if let Some(commands) = &self.commands {
-            // Full: a commit is coming. Closed: nothing to be done, and the next send says so.
-            let _ = commands.try_send(command);
-        }
-    }
-
-    /// How many transactions have been committed.
-    #[must_use]
-    pub fn commits(&self) -> u64 {
-        self.progress.commits.load(Ordering::Relaxed)
-    }
-
-    /// Whether writing works, as far as was last seen.
-    ///
-    /// # Errors
-    /// What the last transaction failed with, or that the thread has ended.
-    pub fn check(&self) -> Result<(), Failure> {
-        if self.commands.as_ref().is_none_or(mpsc::Sender::is_closed) {
-            return Err(Failure::stopped());
-        }
-        match lock(&self.progress.failure).clone() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
-    }
-}
-
-impl<C> Drop for Writer<C> {
-    fn drop(&mut self) {
-        self.commands = None;
-        join(self.thread.take());
-    }
-}
-
-fn write<B: Batch>(
-    db: &Connection,
-    mut batch: B,
-    mut waiting: mpsc::Receiver<B::Command>,
-    progress: &Progress,
-) {
-    let mut commands = Vec::with_capacity(B::MOST);
-    while let Some(first) = waiting.blocking_recv() {
-        let mut weight = B::weight(&first);
-        commands.push(first);
-        while weight < B::MOST
-            && let Ok(next) = waiting.try_recv()
-        {
-            weight += B::weight(&next);
-            commands.push(next);
-        }
-        match transact(db, |db| batch.apply(db, &mut commands)) {
-            Ok(()) => {
-                progress.commits.fetch_add(1, Ordering::Relaxed);
-                if progress.failing.swap(false, Ordering::Relaxed) {
-                    *lock(&progress.failure) = None;
-                }
-                batch.committed(&mut commands);
-            }
-            Err(error) => {
-                let failure = Failure::from(error);
-                tracing::error!(reason = %failure, "embedded storage cannot write");
-                progress.failing.store(true, Ordering::Relaxed);
-                *lock(&progress.failure) = Some(failure.clone());
-                batch.failed(&mut commands, &failure);
-            }
-        }
-        commands.clear();
-    }
 }
 
 /// Runs `work` in a transaction that is committed if it succeeds and undone if not.
@@ -263,75 +107,6 @@ pub fn snapshot<T>(
     let result = work(db);
     run("ROLLBACK")?;
     result
-}
-
-type Job = Box<dyn FnOnce(&Connection) + Send>;
-
-/// A thread that reads a file beside its writer. Dropping it waits for the read under way.
-#[derive(Debug)]
-pub struct Reader {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Reader {
-    /// Opens a connection to a file that exists, and starts its thread.
-    ///
-    /// # Errors
-    /// Names the file and says what SQLite says.
-    pub fn start(name: &str, path: &Path) -> Result<Self, Failure> {
-        let prepare = || {
-            let db = Connection::open(path)?;
-            db.busy_timeout(Duration::from_secs(5))?;
-            db.pragma_update(None, "query_only", true)?;
-            db.pragma_update(None, "cache_size", -1_024)?;
-            Ok(db)
-        };
-        let db: Connection =
-            prepare().map_err(|error: rusqlite::Error| Failure(format!("{}: {error}", path.display())))?;
-        let (jobs, mut waiting) = mpsc::channel::<Job>(256);
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                while let Some(job) = waiting.blocking_recv() {
-                    job(&db);
-                }
-            })
-            .map_err(|error| Failure(format!("no thread: {error}")))?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
-    }
-
-    /// Runs a read on the thread.
-    ///
-    /// # Errors
-    /// SQLite's, or that the thread has ended.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |db| {
-            // Nobody waits any more: not worth reading.
-            if !answer.is_closed() {
-                let _ = answer.send(work(db));
-            }
-        });
-        match &self.jobs {
-            Some(jobs) => jobs.send(job).await.map_err(|_| Failure::stopped())?,
-            None => return Err(Failure::stopped()),
-        }
-        Ok(answered.await.map_err(|_| Failure::stopped())??)
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.jobs = None;
-        join(self.thread.take());
-    }
 }
 
 fn join(thread: Option<JoinHandle<()>>) {

@@ -232,3 +232,71 @@ fn expire(folder: &Path, before: SystemTime) -> Result<u64, PayloadError> {
 fn unavailable(path: &Path) -> impl Fn(std::io::Error) -> PayloadError + '_ {
     move |error| PayloadError::Unavailable(format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &tempfile::TempDir) -> DirectoryStore {
+        DirectoryStore::open(dir.path(), sqlite::Sync::Normal).unwrap()
+    }
+
+    #[tokio::test]
+    async fn payloads_expire_by_their_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let old = store.put("a/old", Bytes::from_static(b"old")).await.unwrap();
+        let new = store.put("a/new", Bytes::from_static(b"new")).await.unwrap();
+        let file = File::options()
+            .write(true)
+            .open(dir.path().join("payloads/a/old"))
+            .unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(7_200))
+            .unwrap();
+
+        assert_eq!(store.expire(Duration::from_secs(3_600)).await, Ok(1));
+        assert_eq!(store.get(&old).await, Err(PayloadError::Missing { key: old.key }));
+        assert_eq!(store.get(&new).await.unwrap(), "new");
+        assert_eq!(store.expire(Duration::from_secs(3_600)).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn a_file_changed_on_disk_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let pointer = store.put("key", Bytes::from_static(b"payload")).await.unwrap();
+        assert_eq!(pointer.bucket, "embedded");
+        let damaged = Err(PayloadError::Damaged {
+            key: "key".to_owned(),
+        });
+        for bytes in ["Payload", "payloads", ""] {
+            fs::write(dir.path().join("payloads/key"), bytes).unwrap();
+            assert_eq!(store.get(&pointer).await, damaged, "{bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_half_written_is_left_at_the_next_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let part = dir.path().join("payload-parts/0");
+        open(&dir);
+        fs::write(&part, "hal").unwrap();
+        let store = open(&dir);
+        assert!(!part.exists());
+        store.put("key", Bytes::from_static(b"payload")).await.unwrap();
+        store.check().await.unwrap();
+        assert_eq!(fs::read_dir(dir.path().join("payload-parts")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("payloads"), "a file").unwrap();
+        let error = DirectoryStore::open(dir.path(), sqlite::Sync::Normal).unwrap_err();
+        let path = dir.path().join("payloads").display().to_string();
+        assert!(
+            matches!(&error, PayloadError::Unavailable(why) if why.contains(&path)),
+            "{error}"
+        );
+    }
+}

@@ -203,3 +203,135 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add {
+            delay: i64,
+        },
+        Pass(i64),
+        Take {
+            max: usize,
+            visibility: i64,
+        },
+        /// These three use one of the receipts given so far.
+        Delete(usize),
+        Extend(usize, i64),
+        GiveBack(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..20_i64).prop_map(|delay| Step::Add { delay: delay - 10 }),
+            (0..10_i64).prop_map(Step::Pass),
+            (1..4_usize, 1..15_i64).prop_map(|(max, visibility)| Step::Take { max, visibility }),
+            any::<usize>().prop_map(Step::Delete),
+            (any::<usize>(), 0..15_i64).prop_map(|(receipt, by)| Step::Extend(receipt, by)),
+            any::<usize>().prop_map(Step::GiveBack),
+        ]
+    }
+
+    fn message() -> Option<Box<Message>> {
+        Some(Box::new(Message {
+            body: bytes::Bytes::from_static(b"body"),
+            attribute: "attribute".to_owned(),
+        }))
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_is_lost_or_seen_by_two_whatever_happens(steps in prop::collection::vec(step(), 0..200)) {
+            let (mut waiting, mut now, mut next) = (Waiting::default(), 1_000_i64, 1_i64);
+            let mut there: HashSet<i64> = HashSet::new();
+            // Who holds what until when, as a receiver knows it.
+            let mut holds: HashMap<i64, (u32, i64)> = HashMap::new();
+            let mut receipts: Vec<(i64, u32)> = Vec::new();
+            for step in steps {
+                waiting.due(Millis(now));
+                holds.retain(|_, (_, until)| *until > now);
+                let pick = |index: usize| receipts.get(index % receipts.len().max(1)).copied();
+                match step {
+                    Step::Add { delay } => {
+                        let at = if delay > 0 { now + delay } else { 0 };
+                        waiting.add(next, Millis(at), message());
+                        there.insert(next);
+                        next += 1;
+                    }
+                    Step::Pass(by) => now += by,
+                    Step::Take { max, visibility } => {
+                        for taken in waiting.take(max, Millis(now + visibility)) {
+                            prop_assert!(there.contains(&taken.seq));
+                            prop_assert!(!holds.contains_key(&taken.seq), "{} has two receivers", taken.seq);
+                            holds.insert(taken.seq, (taken.count, now + visibility));
+                            receipts.push((taken.seq, taken.count));
+                        }
+                    }
+                    Step::Delete(index) => if let Some((seq, count)) = pick(index) {
+                        let other_holds = holds.get(&seq).is_some_and(|(held, _)| *held != count);
+                        let verdict = waiting.may_delete(seq, count);
+                        prop_assert_eq!(verdict == Verdict::No, other_holds);
+                        if verdict == Verdict::Yes {
+                            waiting.deleted(seq);
+                            there.remove(&seq);
+                            holds.remove(&seq);
+                        }
+                    },
+                    Step::Extend(index, by) => if let Some((seq, count)) = pick(index) {
+                        let mine = holds.get(&seq).is_some_and(|(held, _)| *held == count);
+                        let verdict = waiting.extend(seq, count, Millis(now + by));
+                        prop_assert_eq!(verdict == Verdict::Yes, mine);
+                        if mine {
+                            holds.insert(seq, (count, now + by));
+                        }
+                    },
+                    Step::GiveBack(index) => if let Some((seq, count)) = pick(index) {
+                        let mine = holds.get(&seq).is_some_and(|(held, _)| *held == count);
+                        waiting.give_back(seq, count);
+                        if mine {
+                            holds.remove(&seq);
+                        }
+                    },
+                }
+                let depth = waiting.depth();
+                prop_assert_eq!(depth.visible + depth.delayed + depth.in_flight, there.len() as u64);
+            }
+            // In the end everything that was not deleted is visible, once.
+            waiting.due(Millis(i64::MAX));
+            prop_assert_eq!(waiting.next_due(), None);
+            let seen: Vec<i64> = waiting.take(usize::MAX, Millis(i64::MAX)).iter().map(|taken| taken.seq).collect();
+            prop_assert_eq!(seen.len(), there.len());
+            prop_assert_eq!(seen.into_iter().collect::<HashSet<_>>(), there);
+            prop_assert_eq!((waiting.resident, waiting.resident_bytes), (0, 0));
+        }
+    }
+
+    #[test]
+    fn only_the_first_messages_stand_in_memory() {
+        let mut waiting = Waiting::default();
+        for seq in 0..10_000 {
+            waiting.add(seq, Millis(0), message());
+        }
+        assert_eq!(waiting.resident(), RESIDENT);
+        let taken = waiting.take(5_000, Millis(1));
+        assert!(taken[..RESIDENT].iter().all(|taken| taken.message.is_some()));
+        assert!(taken[RESIDENT..].iter().all(|taken| taken.message.is_none()));
+        assert_eq!(waiting.resident(), 0);
+
+        let large = || {
+            Some(Box::new(Message {
+                body: bytes::Bytes::from(vec![0; 1 << 20]),
+                attribute: String::new(),
+            }))
+        };
+        for seq in 0..20 {
+            waiting.add(10_000 + seq, Millis(0), large());
+        }
+        assert_eq!(waiting.resident(), 8);
+    }
+}

@@ -26,7 +26,12 @@ impl Budget {
         }
     }
 
-    /// A chunk read for one record: those after it will soon be asked for.
+    /// A single record.
+    fn one() -> Self {
+        Self { records: 1, bytes: 1 }
+    }
+
+    /// A record and those after it, which will soon be asked for.
     fn chunk() -> Self {
         Self {
             records: 128,
@@ -139,14 +144,25 @@ fn record(topic: &Topic, row: &Row<'_>) -> rusqlite::Result<Record> {
     })
 }
 
-/// Records read from the file one by one are mostly neighbours: deliveries that wait long refer to
-/// records that follow each other. So each read takes those after it along, and a few such chunks
-/// are kept.
+/// Records read back one by one are often neighbours: deliveries that wait long refer to records that
+/// follow each other. Where that shows, a read takes the records after it along, and a few such
+/// chunks are kept.
 #[derive(Debug, Default)]
-pub(super) struct Chunks(Mutex<VecDeque<Chunk>>);
+pub(super) struct Chunks(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The newest first.
+    chunks: VecDeque<Chunk>,
+    /// What was read from the file lately: topic id and offset, the newest first.
+    asked: VecDeque<(i64, i64)>,
+}
 
 /// How many chunks are kept: 4 MiB of records at most, unless a single one is larger than a chunk.
 const CHUNKS: usize = 8;
+/// How many reads are remembered, and how near one must be to be a neighbour.
+const ASKED: usize = 16;
+const NEAR: u64 = 256;
 
 #[derive(Debug)]
 struct Chunk {
@@ -158,12 +174,13 @@ impl Chunks {
     /// The record, if a chunk has it; `Some(None)` when the chunk shows that it is gone.
     pub(super) fn get(&self, topic: &Topic, offset: i64) -> Option<Option<Record>> {
         lock(&self.0)
+            .chunks
             .iter()
             .filter(|chunk| chunk.topic == topic.id)
             .find_map(|chunk| chunk.get(offset))
     }
 
-    /// Reads the record and those after it.
+    /// Reads the record, and those after it if its neighbours were read before.
     pub(super) fn load(
         &self,
         db: &Connection,
@@ -174,13 +191,23 @@ impl Chunks {
         if let Some(found) = self.get(topic, offset) {
             return Ok(found);
         }
-        let records = scan(db, topic, offset, Budget::chunk())?;
+        let near = {
+            let asked = &mut lock(&self.0).asked;
+            let near = asked
+                .iter()
+                .any(|(other, at)| *other == topic.id && at.abs_diff(offset) <= NEAR);
+            asked.truncate(ASKED - 1);
+            asked.push_front((topic.id, offset));
+            near
+        };
+        let budget = if near { Budget::chunk() } else { Budget::one() };
+        let records = scan(db, topic, offset, budget)?;
         let found = records
             .first()
             .filter(|first| first.position.offset == offset)
             .cloned();
-        if found.is_some() {
-            let mut chunks = lock(&self.0);
+        if found.is_some() && near {
+            let chunks = &mut lock(&self.0).chunks;
             chunks.truncate(CHUNKS - 1);
             chunks.push_front(Chunk {
                 topic: topic.id,
@@ -201,5 +228,38 @@ impl Chunk {
                 .binary_search_by_key(&offset, |record| record.position.offset);
             at.ok().and_then(|index| self.records.get(index)).cloned()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_back_as_they_were(headers: Vec<(String, Vec<u8>)>) {
+            let headers: Vec<(String, Bytes)> = headers.into_iter().map(|(n, v)| (n, v.into())).collect();
+            match encode(&headers) {
+                None => prop_assert!(headers.is_empty()),
+                Some(encoded) => prop_assert_eq!(decode(&encoded), Some(headers)),
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_headers_are_told_apart_and_never_panic(encoded: Vec<u8>) {
+            if let Some(headers) = decode(&encoded) {
+                prop_assert_eq!(encode(&headers).unwrap_or_default(), encoded);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_record_that_uses_it_up_and_takes_at_least_one() {
+        let mut budget = Budget::batch();
+        assert!(budget.takes(usize::MAX));
+        assert!(!budget.takes(0));
+        let mut budget = Budget::batch();
+        assert_eq!((0..1_000).filter(|_| budget.takes(1)).count(), 512);
     }
 }
