@@ -7,6 +7,8 @@
 //! | [`harness`] | signals, drain, health, and who dies with whom |
 //! | [`clock`] | the time, real or driven by a test |
 //! | [`batch`] | many small requests into few large ones |
+//! | [`data_dir`] | the folder the embedded adapters live in, held by one process |
+//! | [`sqlite`] | one thread that writes with group commit, others that read beside it |
 //! | [`event_log`] | port: where events come in (Kafka, or SQLite) |
 //! | [`delivery_queue`] | port: where deliveries wait (SQS, or SQLite) |
 //! | [`payload_store`] | port: where large payloads lie (S3, or a directory) |
@@ -20,6 +22,7 @@ pub mod batch;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod delivery_queue;
 pub mod event_log;
 pub mod harness;
@@ -27,4 +30,5 @@ pub mod history;
 pub mod payload_store;
 pub mod ports;
 pub mod secrets;
+pub mod sqlite;
 pub mod telemetry;

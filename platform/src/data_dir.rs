@@ -1,0 +1,128 @@
+//! The folder the embedded adapters live in, held by one process at a time.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Why a data folder cannot be used. Each message names the folder and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// Another process holds it.
+    #[error("{} is in use by another hookwright: stop it, or choose another folder with --data", .0.display())]
+    InUse(PathBuf),
+    /// The path exists and is something else.
+    #[error("{} is not a folder: move it away, or choose another folder with --data", .0.display())]
+    NotAFolder(PathBuf),
+    /// The folder or a file in it cannot be created or written.
+    #[error("{} cannot be written by this user: allow it, or choose another folder with --data", .0.display())]
+    NoPermission(PathBuf),
+    /// Anything else the system says.
+    #[error("{} cannot be used: {reason}", .path.display())]
+    Unusable {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+/// A data folder that is this process's until dropped.
+///
+/// Whoever composes the embedded adapters opens this first and keeps it beside them: their files
+/// have one writer, whose memory is part of the truth, so a second process must not open them.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// The lock ends when this file is closed, also when the process is killed.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the folder where it does not exist, readable by its owner alone, and takes it.
+    ///
+    /// # Errors
+    /// As the variants of [`DataDirError`] say.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        create(path).map_err(|error| Self::explain(path, &error))?;
+        if !path.is_dir() {
+            return Err(DataDirError::NotAFolder(path.to_owned()));
+        }
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(|error| Self::explain(path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(Self::explain(path, &error)),
+        }
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn explain(path: &Path, error: &std::io::Error) -> DataDirError {
+        let path = path.to_owned();
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => DataDirError::NoPermission(path),
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => DataDirError::NotAFolder(path),
+            _ => DataDirError::Unusable {
+                path,
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Creates a folder, and those above it, readable by its owner alone; one that exists stays as it is.
+pub(crate) fn create(path: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_created_for_its_owner_alone_and_has_one_holder() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("some/where");
+        let held = DataDir::open(&path).unwrap();
+        let mode = std::fs::metadata(held.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+
+        let second = DataDir::open(&path).unwrap_err();
+        assert!(matches!(&second, DataDirError::InUse(at) if *at == path));
+        assert!(second.to_string().contains("is in use by another hookwright"));
+
+        drop(held);
+        DataDir::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let above = tempfile::tempdir().unwrap();
+        let path = above.path().join("file");
+        std::fs::write(&path, b"x").unwrap();
+        for path in [path.clone(), path.join("below")] {
+            let error = DataDir::open(&path).unwrap_err();
+            assert!(
+                matches!(&error, DataDirError::NotAFolder(at) if *at == path),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the ports promise, as tests, and each adapter held to it.
+//!
+//! A suite is a file of cases, each an async function over a *world*: what opens the adapter under
+//! test, hands out names nobody else uses, and cleans up. To hold another adapter to a suite, write
+//! its world and one line:
+//!
+//! ```ignore
+//! mod queue {
+//!     delivery_queue_suite!(crate::sqs::World::new().await);
+//! }
+//! ```
+
+#[macro_use]
+mod support;
+
+#[macro_use]
+mod delivery_queue;
+#[macro_use]
+mod event_log;
+#[macro_use]
+mod payload_store;
+
+mod durability;
+mod embedded;
