@@ -1,0 +1,88 @@
+//! Reading one record back by its place.
+
+use super::weather::Quiet;
+use super::{KafkaConfig, LogError, Position, Record, faults, reader, settings};
+use rdkafka::Offset;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long one record may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads records one at a time with one consumer, kept for the next and thrown away after a fault.
+pub(super) struct Lookup {
+    config: KafkaConfig,
+    consumer: Mutex<Option<BaseConsumer<Quiet>>>,
+}
+
+impl Lookup {
+    pub(super) fn new(config: KafkaConfig) -> Self {
+        Self {
+            config,
+            consumer: Mutex::new(None),
+        }
+    }
+
+    /// Reads a record; `None` when the log does not hold it, or not any more. Blocks.
+    pub(super) fn read(&self, position: &Position) -> Result<Option<Record>, LogError> {
+        let mut slot = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let consumer = match slot.take() {
+            Some(consumer) => consumer,
+            None => BaseConsumer::from_config_and_context(&settings::lookup(&self.config), Quiet::default())
+                .map_err(|error| faults::sort("kafka lookup", &error))?,
+        };
+        let record = read(&consumer, position)?;
+        // Stops librdkafka from fetching on.
+        if consumer.unassign().is_ok() {
+            *slot = Some(consumer);
+        }
+        Ok(record)
+    }
+}
+
+fn read(consumer: &BaseConsumer<Quiet>, position: &Position) -> Result<Option<Record>, LogError> {
+    let fault = |error: KafkaError| faults::sort(&format!("read back from topic {}", position.topic), &error);
+    let mut place = TopicPartitionList::new();
+    place
+        .add_partition_offset(
+            &position.topic,
+            position.partition,
+            Offset::Offset(position.offset),
+        )
+        .map_err(fault)?;
+    consumer.assign(&place).map_err(fault)?;
+    let deadline = Instant::now() + TIMEOUT;
+    while Instant::now() < deadline {
+        let message = match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
+            None => continue,
+            Some(Ok(message)) => message,
+            // Nothing there yet.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Some(Err(error)) => match error.rdkafka_error_code() {
+                // Nothing there any more, or never.
+                Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                    return Ok(None);
+                }
+                Some(code) if faults::is_refusal(code) => return Err(fault(error)),
+                // A connection failed: librdkafka makes another.
+                Some(_) | None => continue,
+            },
+        };
+        if message.topic() != &*position.topic || message.partition() != position.partition {
+            continue;
+        }
+        // A later one: ours was compacted away.
+        return Ok((message.offset() == position.offset).then(|| reader::record(&position.topic, &message)));
+    }
+    let seconds = TIMEOUT.as_secs();
+    let cause = consumer.context().0.cause().unwrap_or_default();
+    Err(LogError::Unavailable(format!(
+        "no answer within {seconds} s from {} {cause}",
+        position.topic
+    )))
+}
