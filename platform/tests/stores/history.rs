@@ -13,6 +13,7 @@ over_both!(
     a_delivery_only_moves_forward,
     an_end_without_an_attempt_keeps_the_last_answer,
     any_order_and_repetition_give_the_same_rows,
+    several_writers_at_once_give_the_same_rows_too,
     an_events_targets_over_several_records_are_counted_once_each,
     of_two_accounts_of_one_thing_the_same_is_kept_in_either_order,
     text_that_postgres_does_not_take_does_not_keep_a_batch_out,
@@ -279,21 +280,8 @@ async fn any_order_and_repetition_give_the_same_rows(store: Store) {
             let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
             sqlx::query(sql).execute(catalog.pool()).await.unwrap();
         }
-        // A shuffle that is the same each time: by a hash of the round and the place.
-        let mut shuffled: Vec<HistoryRecord> = [records.clone(), records.clone()].concat();
-        let mut keyed: Vec<(String, HistoryRecord)> = shuffled
-            .drain(..)
-            .enumerate()
-            .map(|(n, record)| {
-                (
-                    schemas::ids::sha256_hex(format!("{round} {n}").as_bytes()),
-                    record,
-                )
-            })
-            .collect();
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        let shuffled: Vec<HistoryRecord> = keyed.into_iter().map(|(_, record)| record).collect();
-        for part in shuffled.chunks(batch) {
+        let twice = [records.clone(), records.clone()].concat();
+        for part in shuffled(twice, round).chunks(batch) {
             history.write(part).await.unwrap();
         }
         for (tenant, expected) in tenants.iter().zip(&expected) {
@@ -304,6 +292,52 @@ async fn any_order_and_repetition_give_the_same_rows(store: Store) {
             );
         }
     }
+}
+
+/// A shuffle that is the same each time: by a hash of the round and the place.
+fn shuffled(records: Vec<HistoryRecord>, round: usize) -> Vec<HistoryRecord> {
+    let mut keyed: Vec<(String, HistoryRecord)> = records
+        .into_iter()
+        .enumerate()
+        .map(|(n, record)| {
+            (
+                schemas::ids::sha256_hex(format!("{round} {n}").as_bytes()),
+                record,
+            )
+        })
+        .collect();
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    keyed.into_iter().map(|(_, record)| record).collect()
+}
+
+async fn several_writers_at_once_give_the_same_rows_too(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let history = History::new(&catalog);
+    let records = many_records(std::slice::from_ref(&acme));
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        // Two processes, two tasks each, all with the same records in another order.
+        let history = if n % 2 == 0 {
+            history.clone()
+        } else {
+            History::new(&store.open().await)
+        };
+        let records = shuffled(records.clone(), n);
+        writers.spawn(async move {
+            for part in records.chunks(5) {
+                history.write(part).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    let together = everything(&history, &acme).await;
+    assert_eq!((together.0.len(), together.1.len()), (10, 20));
+    for table in ["events", "deliveries", "attempts"] {
+        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+        sqlx::query(sql).execute(catalog.pool()).await.unwrap();
+    }
+    history.write(&records).await.unwrap();
+    assert_eq!(everything(&history, &acme).await, together);
 }
 
 async fn an_events_targets_over_several_records_are_counted_once_each(store: Store) {
