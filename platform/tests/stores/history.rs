@@ -324,8 +324,11 @@ async fn several_writers_at_once_give_the_same_rows_too(store: Store) {
         };
         let records = shuffled(records.clone(), n);
         writers.spawn(async move {
-            for part in records.chunks(5) {
-                history.write(part).await.unwrap();
+            // Large batches too: each holds many rows at once that the others want.
+            for length in [5, records.len(), 40, records.len(), records.len()] {
+                for part in records.chunks(length) {
+                    history.write(part).await.unwrap();
+                }
             }
         });
     }
