@@ -43,7 +43,7 @@ impl History {
     pub fn new(catalog: &Catalog) -> Self {
         Self {
             db: catalog.db.clone(),
-            upserts: Arc::new(Upserts::new()),
+            upserts: Arc::new(Upserts::new(catalog.db.dialect)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Endpoints: target, filter and subscription in one, for those who need no more.
 
-use super::db::Write;
+use super::db::{Sql, Write};
 use super::filters::remove_filter;
 use super::targets::remove_target;
 use super::{Catalog, CatalogError, Change, Endpoint, NewTarget, Page, Target, TargetPatch};
@@ -33,7 +33,7 @@ impl Catalog {
         let mut write = self.db.begin().await?;
         let (target, secret) = self.insert_target(&mut write, tenant, new).await?;
         self.add_own_filter(&mut write, tenant, target.id, events).await?;
-        let endpoint = endpoint(write.on(), tenant, target).await?;
+        let endpoint = endpoint(write.on(), target).await?;
         write.changed(tenant, Some(endpoint.id)).await?;
         self.commit(write).await?;
         Ok((endpoint, secret))
@@ -46,7 +46,7 @@ impl Catalog {
     pub async fn get_endpoint(&self, tenant: &Tenant, id: TargetId) -> Result<Endpoint, CatalogError> {
         let target = self.get_target(tenant, id).await?;
         let mut connection = self.db.pool.acquire().await?;
-        endpoint(&mut connection, tenant, target).await
+        endpoint(&mut connection, target).await
     }
 
     /// Lists all of a tenant's targets as endpoints, newest first.
@@ -56,7 +56,7 @@ impl Catalog {
     pub async fn list_endpoints(&self, tenant: &Tenant, page: Page) -> Result<Vec<Endpoint>, CatalogError> {
         let targets = self.list_targets(tenant, page).await?;
         let mut connection = self.db.pool.acquire().await?;
-        endpoints(&mut connection, tenant, targets).await
+        endpoints(&mut connection, targets).await
     }
 
     /// Changes an endpoint. New `events` replace those of all its active subscriptions: a filter of
@@ -93,7 +93,7 @@ impl Catalog {
         if let Change::Set(events) = events {
             self.replace_events(&mut write, tenant, id, events).await?;
         }
-        let endpoint = endpoint(write.on(), tenant, target).await?;
+        let endpoint = endpoint(write.on(), target).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;
         Ok(endpoint)
@@ -192,35 +192,31 @@ async fn unlink(write: &mut Write, links: &[Link]) -> Result<(), CatalogError> {
     Ok(())
 }
 
-async fn endpoint(
-    connection: &mut AnyConnection,
-    tenant: &Tenant,
-    target: Target,
-) -> Result<Endpoint, CatalogError> {
-    let mut one = endpoints(connection, tenant, vec![target]).await?;
+async fn endpoint(connection: &mut AnyConnection, target: Target) -> Result<Endpoint, CatalogError> {
+    let mut one = endpoints(connection, vec![target]).await?;
     one.pop().ok_or(CatalogError::NotFound)
 }
 
-/// Turns targets into endpoints, with one query for the patterns of all.
+/// Turns targets of one tenant into endpoints, with one query for the patterns of all.
 async fn endpoints(
     connection: &mut AnyConnection,
-    tenant: &Tenant,
     targets: Vec<Target>,
 ) -> Result<Vec<Endpoint>, CatalogError> {
-    // A page is a run of ids, so bounds do for a list of them.
-    let ids = || targets.iter().map(|target| target.id.0);
-    let (Some(lowest), Some(highest)) = (ids().min(), ids().max()) else {
+    if targets.is_empty() {
         return Ok(Vec::new());
-    };
-    let rows = sqlx::query(
+    }
+    let mut sql = Sql::new(
         "SELECT s.target, e.pattern FROM subscriptions s JOIN filter_events e ON e.filter = s.filter \
-         WHERE s.tenant = $1 AND s.target >= $2 AND s.target <= $3 AND s.active = 1",
-    )
-    .bind(tenant.as_str())
-    .bind(lowest)
-    .bind(highest)
-    .fetch_all(connection)
-    .await?;
+         WHERE s.active = 1 AND s.target IN (",
+    );
+    for (n, target) in targets.iter().enumerate() {
+        if n > 0 {
+            sql.push(", ");
+        }
+        sql.bind(target.id.0);
+    }
+    sql.push(")");
+    let rows = sql.query().fetch_all(connection).await?;
     let mut patterns: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
     for row in &rows {
         patterns

@@ -29,10 +29,14 @@ impl Catalog {
     pub async fn migrate(&self) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
         if self.db.dialect == Dialect::Postgres {
-            // SQLite's write lock is held already. One lock per schema.
-            sqlx::raw_sql("SELECT pg_advisory_xact_lock(1752329579, hashtext(current_schema()))")
-                .execute(write.on())
-                .await?;
+            // SQLite's write lock is held already. One lock per schema. What is changed here may be
+            // large, and others wait for it as long as it takes.
+            sqlx::raw_sql(
+                "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
+                 SELECT pg_advisory_xact_lock(1752329579, hashtext(current_schema()))",
+            )
+            .execute(write.on())
+            .await?;
         }
         sqlx::raw_sql(
             "CREATE TABLE IF NOT EXISTS hookwright_migrations \

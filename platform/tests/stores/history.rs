@@ -1,4 +1,4 @@
-//! What history makes of records: the same whatever their order and however often they come.
+//! What history makes of records.
 
 use crate::store::{START, Store, over_both, tenant};
 use platform::history::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, History};
@@ -12,15 +12,13 @@ over_both!(
     an_event_and_its_deliveries_are_there_as_recorded,
     a_delivery_only_moves_forward,
     an_end_without_an_attempt_keeps_the_last_answer,
-    any_order_and_repetition_give_the_same_rows,
     an_events_targets_over_several_records_are_counted_once_each,
-    of_two_accounts_of_one_thing_the_same_is_kept_in_either_order,
     text_that_postgres_does_not_take_does_not_keep_a_batch_out,
     batches_of_any_length_are_written_whole,
     old_rows_expire_in_bounded_steps,
 );
 
-fn position(offset: i64) -> Position {
+pub fn position(offset: i64) -> Position {
     Position {
         topic: "webhook-events".into(),
         partition: 3,
@@ -66,7 +64,7 @@ pub fn attempt(tenant: &Tenant, id: &str, target: i64, number: u32, status: Deli
     }
 }
 
-fn delivery_of(id: &str, target: i64) -> DeliveryId {
+pub fn delivery_of(id: &str, target: i64) -> DeliveryId {
     DeliveryId::derive(&EventId::new(id).unwrap(), TargetId(target))
 }
 
@@ -204,7 +202,7 @@ async fn a_delivery_only_moves_forward(store: Store) {
     assert_eq!(numbers, [1, 2, 3, 4]);
 }
 
-trait IntoRecord {
+pub trait IntoRecord {
     fn into_record(self) -> HistoryRecord;
 }
 
@@ -232,80 +230,6 @@ async fn an_end_without_an_attempt_keeps_the_last_answer(store: Store) {
     assert_eq!((row.last_status_code, row.next_at), (Some(503), None));
 }
 
-/// Every record of 40 deliveries in all kinds of states, of two tenants.
-fn many_records(tenants: &[Tenant]) -> Vec<HistoryRecord> {
-    let mut records = Vec::new();
-    for tenant in tenants {
-        for n in 0..10_i64 {
-            let id = format!("evt-{n}");
-            let mut accepted = event(tenant, &id, &[1, 2]);
-            // Ids of targets are no tenant's but its own.
-            let base = 1000 * tenant.as_str().len() as i64;
-            accepted.targets = vec![TargetId(base + 1), TargetId(base + 2)];
-            accepted.accepted_at = Millis(START.0 + n / 2);
-            records.push(HistoryRecord::Event(accepted.clone()));
-            for (which, target) in accepted.targets.iter().enumerate() {
-                let last = (n as u32 + which as u32) % 4;
-                for number in 1..=last {
-                    let status = if number < last {
-                        Retrying
-                    } else {
-                        [Retrying, Delivered, Exhausted][n as usize % 3]
-                    };
-                    let mut record = attempt(tenant, &id, target.0, number, status);
-                    record.accepted_at = accepted.accepted_at;
-                    records.push(record.into_record());
-                }
-            }
-        }
-    }
-    records
-}
-
-async fn any_order_and_repetition_give_the_same_rows(store: Store) {
-    let catalog = store.catalog().await;
-    let history = History::new(&catalog);
-    let tenants = [tenant("acme"), tenant("globex")];
-    let records = many_records(&tenants);
-    history.write(&records).await.unwrap();
-    let mut expected = Vec::new();
-    for tenant in &tenants {
-        expected.push(everything(&history, tenant).await);
-    }
-    assert_eq!(expected[0].0.len(), 10);
-    assert_eq!(expected[0].1.len(), 20);
-    for (round, batch) in [(0, 1), (1, 7), (2, records.len())] {
-        for table in ["events", "deliveries", "attempts"] {
-            let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
-            sqlx::query(sql).execute(catalog.pool()).await.unwrap();
-        }
-        // A shuffle that is the same each time: by a hash of the round and the place.
-        let mut shuffled: Vec<HistoryRecord> = [records.clone(), records.clone()].concat();
-        let mut keyed: Vec<(String, HistoryRecord)> = shuffled
-            .drain(..)
-            .enumerate()
-            .map(|(n, record)| {
-                (
-                    schemas::ids::sha256_hex(format!("{round} {n}").as_bytes()),
-                    record,
-                )
-            })
-            .collect();
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        let shuffled: Vec<HistoryRecord> = keyed.into_iter().map(|(_, record)| record).collect();
-        for part in shuffled.chunks(batch) {
-            history.write(part).await.unwrap();
-        }
-        for (tenant, expected) in tenants.iter().zip(&expected) {
-            assert_eq!(
-                &everything(&history, tenant).await,
-                expected,
-                "round {round}, {tenant}"
-            );
-        }
-    }
-}
-
 async fn an_events_targets_over_several_records_are_counted_once_each(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let history = History::new(&catalog);
@@ -318,60 +242,6 @@ async fn an_events_targets_over_several_records_are_counted_once_each(store: Sto
         .await
         .unwrap();
     assert_eq!(row.targets, 5);
-}
-
-async fn of_two_accounts_of_one_thing_the_same_is_kept_in_either_order(store: Store) {
-    let catalog = store.catalog().await;
-    let history = History::new(&catalog);
-    // The producer sent the event twice; the dispatcher crashed after an attempt and made it again.
-    for (name, turned, together) in [
-        ("a", false, false),
-        ("b", true, false),
-        ("c", false, true),
-        ("d", true, true),
-    ] {
-        let acme = tenant(name);
-        let first = event(&acme, "evt-1", &[]);
-        let mut second = first.clone();
-        second.accepted_at = Millis(START.0 + 9);
-        second.position = position(18);
-        let before = attempt(&acme, "evt-1", 7, 1, Retrying);
-        let mut after = attempt(&acme, "evt-1", 7, 1, Delivered);
-        after.recorded_at = Millis(before.recorded_at.0 + 60_000);
-        after.attempt.as_mut().unwrap().started_at = Millis(START.0 + 60_000);
-        let mut records = vec![
-            HistoryRecord::Event(first),
-            before.into_record(),
-            HistoryRecord::Event(second),
-            after.into_record(),
-        ];
-        // Ids of targets differ between tenants; these four each have an event of the same id.
-        for record in &mut records {
-            if let HistoryRecord::Attempt(record) = record {
-                record.target = TargetId(i64::from(name.as_bytes()[0]));
-            }
-        }
-        if turned {
-            records.reverse();
-        }
-        for part in records.chunks(if together { 4 } else { 1 }) {
-            history.write(part).await.unwrap();
-        }
-        let row = history
-            .event(&acme, &EventId::new("evt-1").unwrap())
-            .await
-            .unwrap();
-        assert_eq!((row.accepted_at, row.position), (START, position(17)), "{name}");
-        let id = delivery_of("evt-1", i64::from(name.as_bytes()[0]));
-        let attempts = history.attempts(&acme, &id).await.unwrap();
-        assert_eq!(attempts.len(), 1);
-        assert_eq!(attempts[0].attempt.status_code, Some(204), "{name}");
-        assert_eq!(
-            history.delivery(&acme, &id).await.unwrap().status,
-            Delivered,
-            "{name}"
-        );
-    }
 }
 
 async fn text_that_postgres_does_not_take_does_not_keep_a_batch_out(store: Store) {

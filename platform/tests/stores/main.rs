@@ -5,6 +5,7 @@ mod endpoints;
 mod filters;
 mod history;
 mod history_lists;
+mod history_order;
 mod isolation;
 mod matching;
 mod opening;

@@ -1,6 +1,6 @@
 //! Subscriptions.
 
-use crate::store::{Store, over_both, plain_target, tenant, texts, walk};
+use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
 use platform::catalog::{Catalog, CatalogError, Change, Subscription};
 use schemas::ids::{FilterId, TargetId, Tenant};
 
@@ -9,6 +9,7 @@ over_both!(
     a_target_and_a_filter_are_together_once,
     what_a_subscription_refers_to_must_be_the_tenants,
     subscriptions_are_listed_newest_first_without_gaps,
+    writers_of_two_processes_wait_for_each_other_and_do_not_fail,
 );
 
 async fn pair(catalog: &Catalog, tenant: &Tenant) -> (TargetId, FilterId) {
@@ -144,4 +145,25 @@ async fn subscriptions_are_listed_newest_first_without_gaps(store: Store) {
     )
     .await;
     assert_eq!(listed, expected);
+}
+
+async fn writers_of_two_processes_wait_for_each_other_and_do_not_fail(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (catalog, acme) = (store.open().await, acme.clone());
+        let (target, filter) = pair(&catalog, &acme).await;
+        writers.spawn(async move {
+            // Looks both up before it inserts: a transaction that reads first.
+            for _ in 0..20 {
+                let made = catalog
+                    .create_subscription(&acme, target, filter, true)
+                    .await
+                    .unwrap();
+                catalog.delete_subscription(&acme, made.id).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    assert_eq!(catalog.list_subscriptions(&acme, ALL).await, Ok(vec![]));
 }

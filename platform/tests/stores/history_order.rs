@@ -1,0 +1,179 @@
+//! History is the same whatever the order of its records and however often they come.
+
+use crate::history::{IntoRecord, attempt, delivery_of, event, everything, position};
+use crate::store::{START, Store, over_both, tenant};
+use platform::history::History;
+use schemas::delivery::DeliveryStatus::{Delivered, Exhausted, Retrying};
+use schemas::history::HistoryRecord;
+use schemas::ids::{EventId, TargetId, Tenant};
+use schemas::time::Millis;
+
+over_both!(
+    any_order_and_repetition_give_the_same_rows,
+    several_writers_at_once_give_the_same_rows_too,
+    of_two_accounts_of_one_thing_the_same_is_kept_in_either_order,
+);
+
+/// Every record of 40 deliveries in all kinds of states, of two tenants.
+fn many_records(tenants: &[Tenant]) -> Vec<HistoryRecord> {
+    let mut records = Vec::new();
+    for tenant in tenants {
+        for n in 0..10_i64 {
+            let id = format!("evt-{n}");
+            let mut accepted = event(tenant, &id, &[1, 2]);
+            // Ids of targets are no tenant's but its own.
+            let base = 1000 * tenant.as_str().len() as i64;
+            accepted.targets = vec![TargetId(base + 1), TargetId(base + 2)];
+            accepted.accepted_at = Millis(START.0 + n / 2);
+            records.push(HistoryRecord::Event(accepted.clone()));
+            for (which, target) in accepted.targets.iter().enumerate() {
+                let last = (n as u32 + which as u32) % 4;
+                for number in 1..=last {
+                    let status = if number < last {
+                        Retrying
+                    } else {
+                        [Retrying, Delivered, Exhausted][n as usize % 3]
+                    };
+                    let mut record = attempt(tenant, &id, target.0, number, status);
+                    record.accepted_at = accepted.accepted_at;
+                    records.push(record.into_record());
+                }
+            }
+        }
+    }
+    records
+}
+
+async fn any_order_and_repetition_give_the_same_rows(store: Store) {
+    let catalog = store.catalog().await;
+    let history = History::new(&catalog);
+    let tenants = [tenant("acme"), tenant("globex")];
+    let records = many_records(&tenants);
+    history.write(&records).await.unwrap();
+    let mut expected = Vec::new();
+    for tenant in &tenants {
+        expected.push(everything(&history, tenant).await);
+    }
+    assert_eq!(expected[0].0.len(), 10);
+    assert_eq!(expected[0].1.len(), 20);
+    for (round, batch) in [(0, 1), (1, 7), (2, records.len())] {
+        for table in ["events", "deliveries", "attempts"] {
+            let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+            sqlx::query(sql).execute(catalog.pool()).await.unwrap();
+        }
+        let twice = [records.clone(), records.clone()].concat();
+        for part in shuffled(twice, round).chunks(batch) {
+            history.write(part).await.unwrap();
+        }
+        for (tenant, expected) in tenants.iter().zip(&expected) {
+            assert_eq!(
+                &everything(&history, tenant).await,
+                expected,
+                "round {round}, {tenant}"
+            );
+        }
+    }
+}
+
+/// A shuffle that is the same each time: by a hash of the round and the place.
+fn shuffled(records: Vec<HistoryRecord>, round: usize) -> Vec<HistoryRecord> {
+    let mut keyed: Vec<(String, HistoryRecord)> = records
+        .into_iter()
+        .enumerate()
+        .map(|(n, record)| {
+            (
+                schemas::ids::sha256_hex(format!("{round} {n}").as_bytes()),
+                record,
+            )
+        })
+        .collect();
+    keyed.sort_by(|a, b| a.0.cmp(&b.0));
+    keyed.into_iter().map(|(_, record)| record).collect()
+}
+
+async fn several_writers_at_once_give_the_same_rows_too(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let history = History::new(&catalog);
+    let records = many_records(std::slice::from_ref(&acme));
+    let mut writers = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        // Two processes, two tasks each, all with the same records in another order.
+        let history = if n % 2 == 0 {
+            history.clone()
+        } else {
+            History::new(&store.open().await)
+        };
+        let records = shuffled(records.clone(), n);
+        writers.spawn(async move {
+            // Large batches too: each holds many rows at once that the others want.
+            for length in [5, records.len(), 40, records.len(), records.len()] {
+                for part in records.chunks(length) {
+                    history.write(part).await.unwrap();
+                }
+            }
+        });
+    }
+    writers.join_all().await;
+    let together = everything(&history, &acme).await;
+    assert_eq!((together.0.len(), together.1.len()), (10, 20));
+    for table in ["events", "deliveries", "attempts"] {
+        let sql = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+        sqlx::query(sql).execute(catalog.pool()).await.unwrap();
+    }
+    history.write(&records).await.unwrap();
+    assert_eq!(everything(&history, &acme).await, together);
+}
+
+async fn of_two_accounts_of_one_thing_the_same_is_kept_in_either_order(store: Store) {
+    let catalog = store.catalog().await;
+    let history = History::new(&catalog);
+    // The producer sent the event twice; the dispatcher crashed after an attempt and made it again.
+    for (name, turned, together) in [
+        ("a", false, false),
+        ("b", true, false),
+        ("c", false, true),
+        ("d", true, true),
+    ] {
+        let acme = tenant(name);
+        let first = event(&acme, "evt-1", &[]);
+        let mut second = first.clone();
+        second.accepted_at = Millis(START.0 + 9);
+        second.position = position(18);
+        let before = attempt(&acme, "evt-1", 7, 1, Retrying);
+        let mut after = attempt(&acme, "evt-1", 7, 1, Delivered);
+        after.recorded_at = Millis(before.recorded_at.0 + 60_000);
+        after.attempt.as_mut().unwrap().started_at = Millis(START.0 + 60_000);
+        let mut records = vec![
+            HistoryRecord::Event(first),
+            before.into_record(),
+            HistoryRecord::Event(second),
+            after.into_record(),
+        ];
+        // Ids of targets differ between tenants; these four each have an event of the same id.
+        for record in &mut records {
+            if let HistoryRecord::Attempt(record) = record {
+                record.target = TargetId(i64::from(name.as_bytes()[0]));
+            }
+        }
+        if turned {
+            records.reverse();
+        }
+        for part in records.chunks(if together { 4 } else { 1 }) {
+            history.write(part).await.unwrap();
+        }
+        let row = history
+            .event(&acme, &EventId::new("evt-1").unwrap())
+            .await
+            .unwrap();
+        assert_eq!((row.accepted_at, row.position), (START, position(17)), "{name}");
+        let id = delivery_of("evt-1", i64::from(name.as_bytes()[0]));
+        let attempts = history.attempts(&acme, &id).await.unwrap();
+        assert_eq!(attempts.len(), 1);
+        assert_eq!(attempts[0].attempt.status_code, Some(204), "{name}");
+        assert_eq!(
+            history.delivery(&acme, &id).await.unwrap().status,
+            Delivered,
+            "{name}"
+        );
+    }
+}
