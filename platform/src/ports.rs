@@ -9,6 +9,7 @@ use crate::delivery_queue::embedded::EmbeddedQueue;
 use crate::delivery_queue::sqs::SqsQueue;
 use crate::event_log::EventLog;
 use crate::event_log::embedded::EmbeddedLog;
+use crate::event_log::kafka::{KafkaConfig, KafkaLog};
 use crate::payload_store::PayloadStore;
 use crate::payload_store::embedded::DirectoryStore;
 use crate::payload_store::s3::S3Store;
@@ -112,7 +113,17 @@ impl<'a> Opener<'a> {
                     .map_err(|error| OpenError::unavailable("data", &error))?;
                 Ok(Arc::new(log))
             }
-            LogKind::Kafka => Err(OpenError::unavailable("x", &"x")),
+            LogKind::Kafka => {
+                let kafka = &self.config.kafka;
+                let log = KafkaLog::new(KafkaConfig {
+                    brokers: kafka.brokers.clone(),
+                    partitions: kafka.partitions,
+                    properties: kafka.properties.clone(),
+                    ..KafkaConfig::default()
+                })
+                .map_err(|error| OpenError::unavailable("kafka.properties", &error))?;
+                Ok(Arc::new(log))
+            }
         }
     }
 
