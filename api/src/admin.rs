@@ -93,7 +93,6 @@ impl From<KeyRow> for KeyBody {
 #[schema(as = NewKey)]
 struct KeyWithValue {
     #[serde(flatten)]
-    #[schema(inline)]
     row: KeyBody,
     /// Its value, to send as `authorization: Bearer …`. Shown this once.
     #[schema(example = "hk_live_Ab3dEf…")]

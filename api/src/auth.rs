@@ -31,6 +31,8 @@ const STALE_FOR: Duration = Duration::from_secs(5);
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
 /// At most so many keys are remembered.
 const CAPACITY: u64 = 100_000;
+/// What every tenant's key begins with (see `platform::secrets::new_api_key`).
+const KEY_PREFIX: &str = "hk_";
 /// No key is longer.
 const LONGEST_KEY: usize = 200;
 
@@ -110,6 +112,10 @@ impl Keys {
     /// was not seen lately.
     pub async fn caller(&self, catalog: &Catalog, headers: &HeaderMap) -> Result<Caller, Problem> {
         let key = bearer(headers)?;
+        if !key.starts_with(KEY_PREFIX) {
+            // Not worth a question to the database.
+            return Err(self.unknown(key));
+        }
         // Unwrap safety: SHA-256 gives as many bytes as `Hash` has.
         let hash: Hash = digest::digest(&digest::SHA256, key.as_bytes())
             .as_ref()
@@ -126,10 +132,15 @@ impl Keys {
         };
         match answer {
             Answer::Good(caller) | Answer::Stale(caller) => Ok(caller),
-            Answer::Unknown if self.is_admin(key) => Err(Problem::forbidden(
-                "the admin key belongs to no tenant: use one of the tenant's API keys here",
-            )),
-            Answer::Unknown => Err(Problem::unauthorized("this API key is not known, or was revoked")),
+            Answer::Unknown => Err(self.unknown(key)),
+        }
+    }
+
+    fn unknown(&self, key: &str) -> Problem {
+        if self.is_admin(key) {
+            Problem::forbidden("the admin key belongs to no tenant: use one of the tenant's API keys here")
+        } else {
+            Problem::unauthorized("this API key is not known, or was revoked")
         }
     }
 

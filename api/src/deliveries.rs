@@ -135,7 +135,6 @@ impl From<AttemptRow> for AttemptBody {
 #[schema(as = DeliveryWithAttempts)]
 struct DeliveryStory {
     #[serde(flatten)]
-    #[schema(inline)]
     delivery: DeliveryBody,
     /// The attempts, the first one first.
     attempts: Vec<AttemptBody>,

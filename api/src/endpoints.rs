@@ -69,7 +69,6 @@ impl From<Endpoint> for EndpointBody {
 #[schema(as = NewEndpoint)]
 struct EndpointWithSecret {
     #[serde(flatten)]
-    #[schema(inline)]
     endpoint: EndpointBody,
     /// The signing secret (Standard Webhooks `v1`). Shown this once.
     #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]

@@ -146,7 +146,6 @@ impl From<EventRow> for EventBody {
 #[schema(as = EventWithDeliveries)]
 struct EventStory {
     #[serde(flatten)]
-    #[schema(inline)]
     event: EventBody,
     /// Its deliveries, one for each target it matched; the first 250. The others are listed by
     /// `/webhooks/deliveries?eventId=…`.

@@ -31,7 +31,7 @@ const MOST_RATE: u32 = 100_000;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Target, example = json!({
-    "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "the shop's order desk",
+    "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "order desk",
     "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "rateLimit": 100,
     "retryPolicy": {"window": "1day", "first": "5s", "factor": 3.0, "max": "4h", "jitter": 0.2},
     "timeout": "15s", "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
@@ -99,7 +99,6 @@ impl From<Target> for TargetBody {
 pub struct TargetWithSecret {
     /// The target.
     #[serde(flatten)]
-    #[schema(inline)]
     pub target: TargetBody,
     /// The signing secret (Standard Webhooks `v1`). Shown this once.
     #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
@@ -175,7 +174,7 @@ const READ_ONLY_STATE: &str = "is read-only: POST to the target's /enable or /di
 /// A target to make. Only `url` is needed.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(as = TargetToMake, example = json!({"url": "https://example.com/hooks", "description": "the shop's order desk"}))]
+#[schema(as = TargetToMake, example = json!({"url": "https://example.com/hooks", "description": "order desk"}))]
 pub struct NewTargetBody {
     /// Where to POST: `https`, a public host, no user or password.
     #[schema(value_type = String, required = true, example = "https://example.com/hooks")]

@@ -257,3 +257,25 @@ async fn while_the_log_is_away_nothing_is_accepted() {
     assert_eq!(world.appends(), 1);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_shutdown_finishes_the_requests_that_run() {
+    let world = World::start().await;
+    let shut = world.log.gate.lock().await;
+    let request = world.post("/webhooks/events", json!({"type": "a", "payload": 1}));
+    let shutdown = async {
+        // The request waits for the log.
+        world.log.reached.acquire().await.unwrap().forget();
+        world.shutdown.cancel();
+        // Nobody listens any more once the shutdown has begun.
+        let address = world.root.strip_prefix("http://").unwrap();
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        drop(shut);
+    };
+    let (answer, ()) = tokio::join!(request, shutdown);
+    answer.expect(202);
+    assert_eq!(world.appends(), 1);
+    world.stop().await;
+}

@@ -36,6 +36,9 @@ pub const TOPIC: &str = "webhook-events";
 pub struct Log {
     inner: EmbeddedLog,
     pub fault: Mutex<Option<LogError>>,
+    /// Appends wait while this is locked; each that comes is counted before.
+    pub gate: tokio::sync::Mutex<()>,
+    pub reached: tokio::sync::Semaphore,
     pub appended: Mutex<Vec<Vec<Position>>>,
 }
 
@@ -45,6 +48,8 @@ impl EventLog for Log {
         if let Some(fault) = self.fault.lock().unwrap().clone() {
             return Err(fault);
         }
+        self.reached.add_permits(1);
+        drop(self.gate.lock().await);
         let positions = self.inner.append(topic, records).await?;
         self.appended.lock().unwrap().push(positions.clone());
         Ok(positions)
@@ -127,7 +132,7 @@ pub struct World {
     pub log: Arc<Log>,
     pub key: String,
     client: Client<HttpConnector, Full<Bytes>>,
-    shutdown: CancellationToken,
+    pub shutdown: CancellationToken,
     running: JoinHandle<Result<(), api::RunError>>,
     _dir: TempDir,
 }
@@ -163,6 +168,8 @@ impl World {
         let log = Arc::new(Log {
             inner: EmbeddedLog::open(dir.path(), sqlite::Sync::Normal, clock.clone(), hour).unwrap(),
             fault: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+            reached: tokio::sync::Semaphore::new(0),
             appended: Mutex::default(),
         });
         log.provision(&[TOPIC.to_owned()]).await.unwrap();
