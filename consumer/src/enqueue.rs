@@ -17,7 +17,7 @@ use schemas::history::{EventRecord, HistoryRecord};
 use schemas::ids::TargetId;
 use schemas::wire;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Deliveries of one event that are being sent at once: an event with 50,000 targets never stands
 /// in memory as a whole.
@@ -81,34 +81,37 @@ impl Enqueue {
         }
     }
 
-    /// Sends one delivery per target, the payload stored before the first of them.
+    /// Sends one delivery per target, the payload stored before the first of them. One that the queue
+    /// refuses does not keep the others back.
     async fn fan_out(&self, event: Event, targets: &[TargetId]) -> Result<(), Poison> {
         let payload = self.spill.place(&event).await?;
-        if let [target] = targets {
-            return self.send(&Delivery::first(&event, *target, payload)).await;
-        }
+        let mut refused = None;
         let mut sending = JoinSet::new();
-        for target in targets {
+        for (place, target) in targets.iter().enumerate() {
             if sending.len() >= FAN_OUT_WINDOW
                 && let Some(sent) = sending.join_next().await
             {
-                refused(sent.unwrap_or(Ok(())))?;
+                refused = acknowledged(sent).await.err().or(refused);
             }
             let message = message(&Delivery::first(&event, *target, payload.clone()));
-            let sender = self.sender.clone();
-            sending.spawn(async move { sender.send(message).await });
+            if place + 1 == targets.len() && sending.is_empty() {
+                // The usual fan-out of one needs no task of its own.
+                refused = acknowledged(Ok(self.sender.send(message).await))
+                    .await
+                    .err()
+                    .or(refused);
+            } else {
+                let sender = self.sender.clone();
+                sending.spawn(async move { sender.send(message).await });
+            }
         }
         while let Some(sent) = sending.join_next().await {
-            refused(sent.unwrap_or(Ok(())))?;
+            refused = acknowledged(sent).await.err().or(refused);
         }
-        metrics::counter!(names::DELIVERIES_ENQUEUED).increment(targets.len() as u64);
-        Ok(())
-    }
-
-    async fn send(&self, delivery: &Delivery) -> Result<(), Poison> {
-        refused(self.sender.send(message(delivery)).await)?;
-        metrics::counter!(names::DELIVERIES_ENQUEUED).increment(1);
-        Ok(())
+        match refused {
+            None => Ok(()),
+            Some(why) => Err(Poison::new("queue_refused", why)),
+        }
     }
 
     fn report(&self, event: &Event, targets: &[TargetId]) {
@@ -135,12 +138,23 @@ fn message(delivery: &Delivery) -> OutMessage {
     }
 }
 
-/// A message that the queue will never take is poison like a record that cannot be read. A stopped
-/// sender means that the process is ending: the record is not finished and will be read again.
-fn refused(sent: Result<(), SendError>) -> Result<(), Poison> {
+/// Counts a delivery that the queue has taken.
+///
+/// # Errors
+/// Why the queue will never take it.
+async fn acknowledged(sent: Result<Result<(), SendError>, JoinError>) -> Result<(), String> {
     match sent {
-        Ok(()) => Ok(()),
-        Err(SendError::Refused(why)) => Err(Poison::new("queue_refused", why)),
-        Err(SendError::Stopped(stopped)) => Err(Poison::new("stopped", stopped.to_string())),
+        Ok(Ok(())) => {
+            metrics::counter!(names::DELIVERIES_ENQUEUED).increment(1);
+            Ok(())
+        }
+        Ok(Err(SendError::Refused(why))) => Err(why),
+        // The process is ending. The record must not count as finished: whoever reads it next sends
+        // what is missing.
+        Ok(Err(SendError::Stopped(_))) => std::future::pending().await,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }

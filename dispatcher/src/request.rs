@@ -31,7 +31,7 @@ pub fn build(
 ) -> Option<Request<Full<Bytes>>> {
     let id = delivery.event_id.as_str();
     let timestamp = now.unix_seconds();
-    let signature = sign(&target.details.keys, id, timestamp, &payload);
+    let signature = sign(target.details.keys_at(now), id, timestamp, &payload);
     let mut headers = HeaderMap::with_capacity(12 + target.headers.len());
     headers.insert(CONTENT_TYPE, value(&delivery.content_type));
     headers.insert(USER_AGENT, AGENT);
@@ -92,7 +92,7 @@ mod tests {
     use schemas::delivery::Payload;
     use schemas::event::Position;
     use schemas::ids::{EventId, TargetId, Tenant};
-    use schemas::target::{SigningKey, TargetDetails, TargetState};
+    use schemas::target::{LiveKey, SigningKey, TargetDetails, TargetState};
 
     fn delivery() -> Delivery {
         Delivery {
@@ -116,6 +116,13 @@ mod tests {
         }
     }
 
+    fn key(byte: u8, until: Option<i64>) -> LiveKey {
+        LiveKey {
+            key: SigningKey::from_bytes(vec![byte; 32]),
+            until: until.map(Millis),
+        }
+    }
+
     #[test]
     fn a_request_has_the_contracts_headers_and_the_bytes_as_they_are() {
         let details = TargetDetails {
@@ -126,8 +133,9 @@ mod tests {
             contact: None,
             state: TargetState::Active,
             keys: vec![
-                SigningKey::from_bytes(vec![1; 32]),
-                SigningKey::from_bytes(vec![2; 32]),
+                key(1, None),
+                key(2, Some(1_700_000_001_000)),
+                key(3, Some(1_700_000_000_000)),
             ],
             retry: None,
             timeout: None,
@@ -152,7 +160,12 @@ mod tests {
         assert_eq!(header("webhook-original-id"), "order.42?");
         assert_eq!(header("x-team"), "blue");
         assert!(header("user-agent").starts_with("hookwright/"));
-        let expected = sign(&target.details.keys, "evt_1", 1_700_000_000, &payload);
+        let expected = sign(
+            [1, 2].map(|byte| key(byte, None).key).iter(),
+            "evt_1",
+            1_700_000_000,
+            &payload,
+        );
         assert_eq!(header("webhook-signature"), expected);
         assert_eq!(expected.split(' ').count(), 2, "one signature per live secret");
     }

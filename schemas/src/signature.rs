@@ -70,9 +70,14 @@ pub fn encode_secret(key: &SigningKey) -> String {
 /// `timestamp` is this attempt's, in whole seconds since the epoch. `body` is read once per key
 /// and not copied.
 #[must_use]
-pub fn sign(keys: &[SigningKey], id: &str, timestamp: i64, body: &[u8]) -> String {
-    // "v1," and 44 characters of base64, and a space.
-    let mut header = String::with_capacity(keys.len() * 48);
+pub fn sign<'a>(
+    keys: impl IntoIterator<Item = &'a SigningKey>,
+    id: &str,
+    timestamp: i64,
+    body: &[u8],
+) -> String {
+    // "v1," and 44 characters of base64: one key is the usual case.
+    let mut header = String::with_capacity(48);
     for key in keys {
         if !header.is_empty() {
             header.push(' ');

@@ -2,6 +2,7 @@
 
 use crate::ids::{TargetId, Tenant};
 use crate::schedule::RetryPolicy;
+use crate::time::Millis;
 use std::fmt;
 use std::time::Duration;
 
@@ -64,6 +65,15 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// A key, and until when it signs: a rotated one goes on beside its successor for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveKey {
+    /// The key.
+    pub key: SigningKey,
+    /// The end of its overlap; `None` for a key that was not rotated.
+    pub until: Option<Millis>,
+}
+
 /// All a dispatcher needs to know of a target to make one attempt.
 #[derive(Clone, Debug)]
 pub struct TargetDetails {
@@ -79,10 +89,21 @@ pub struct TargetDetails {
     pub contact: Option<String>,
     /// Whether it takes deliveries.
     pub state: TargetState,
-    /// All secrets that sign now, the newest first.
-    pub keys: Vec<SigningKey>,
+    /// All secrets that signed when this was read, the newest first; see [`TargetDetails::keys_at`].
+    pub keys: Vec<LiveKey>,
     /// Its own retry policy, where it differs from the configured one.
     pub retry: Option<RetryPolicy>,
     /// Its own time limit for one attempt, where it differs from the configured one.
     pub timeout: Option<Duration>,
+}
+
+impl TargetDetails {
+    /// The keys that sign at `now`, the newest first. What is remembered of a target may be older
+    /// than the end of a rotated key.
+    pub fn keys_at(&self, now: Millis) -> impl Iterator<Item = &SigningKey> {
+        self.keys
+            .iter()
+            .filter(move |live| live.until.is_none_or(|until| now < until))
+            .map(|live| &live.key)
+    }
 }

@@ -4,7 +4,8 @@ use super::db::{self, Sql, bounded};
 use super::targets::{duration, from_json, state};
 use super::{Catalog, CatalogError};
 use schemas::ids::{TargetId, Tenant};
-use schemas::target::{SigningKey, TargetDetails};
+use schemas::target::{LiveKey, SigningKey, TargetDetails};
+use schemas::time::Millis;
 use sqlx::Row;
 
 impl Catalog {
@@ -47,7 +48,8 @@ impl Catalog {
     pub async fn target_details(&self, id: TargetId) -> Result<Option<TargetDetails>, CatalogError> {
         let rows = bounded(async {
             let rows = sqlx::query(
-                "SELECT t.tenant, t.url, t.headers, t.contact, t.state, t.retry, t.timeout_ms, k.sealed \
+                "SELECT t.tenant, t.url, t.headers, t.contact, t.state, t.retry, t.timeout_ms, k.sealed, \
+                 k.expires_at \
                  FROM targets t \
                  LEFT JOIN target_secrets k ON k.target = t.id AND (k.expires_at IS NULL OR k.expires_at > $1) \
                  WHERE t.id = $2 ORDER BY k.id DESC",
@@ -69,7 +71,11 @@ impl Catalog {
                     .sealer
                     .open(sealed)
                     .map_err(|e| CatalogError::Unavailable(format!("a secret of target {id} is {e}")))?;
-                keys.push(SigningKey::from_bytes(key));
+                let until = row.try_get::<Option<i64>, _>(8)?.map(Millis);
+                keys.push(LiveKey {
+                    key: SigningKey::from_bytes(key),
+                    until,
+                });
             }
         }
         Ok(Some(TargetDetails {

@@ -6,6 +6,7 @@ use schemas::ids::{MAX_NUMERIC_ID, TargetId};
 use schemas::schedule::RetryPolicy;
 use schemas::signature::parse_secret;
 use schemas::target::TargetState;
+use schemas::time::Millis;
 use std::time::Duration;
 
 over_both!(
@@ -62,7 +63,7 @@ async fn a_target_is_kept_with_everything_it_was_given(store: Store) {
     assert_eq!(details.state, new.state);
     assert_eq!(details.retry, new.retry);
     assert_eq!(details.timeout, new.timeout);
-    assert_eq!(details.keys, [parse_secret(&secret).unwrap()]);
+    assert!(details.keys_at(Millis(0)).eq([&parse_secret(&secret).unwrap()]));
 
     let (plain, _) = catalog
         .create_target(&acme, plain_target("https://b.example/"))
@@ -194,13 +195,21 @@ async fn old_secrets_sign_until_the_overlap_ends(store: Store) {
         .rotate_secret(&acme, target.id, Duration::from_secs(60))
         .await
         .unwrap();
-    let keys = || async { catalog.target_details(target.id).await.unwrap().unwrap().keys };
+    // As they are read from the database, and as they are remembered from just after the rotation.
+    let remembered = catalog.target_details(target.id).await.unwrap().unwrap();
+    let keys = || async {
+        let now = store.clock.now();
+        let read = catalog.target_details(target.id).await.unwrap().unwrap();
+        read.keys_at(now).cloned().collect::<Vec<_>>()
+    };
+    let old = || remembered.keys_at(store.clock.now()).cloned().collect::<Vec<_>>();
     let [first, second] = [first, second].map(|text| parse_secret(&text).unwrap());
     assert_eq!(keys().await, [second.clone(), first.clone()], "the newest first");
     store.clock.advance(Duration::from_millis(59_999));
     assert_eq!(keys().await, [second.clone(), first]);
     store.clock.advance(Duration::from_millis(1));
-    assert_eq!(keys().await, [second]);
+    assert_eq!(keys().await, [second.clone()]);
+    assert_eq!(old(), [second], "what is remembered ends in time too");
     let third = catalog
         .rotate_secret(&acme, target.id, Duration::ZERO)
         .await
