@@ -64,9 +64,8 @@ pub fn open(path: &Path, sync: Sync) -> Result<Connection, Failure> {
                 Sync::Full => "FULL",
             },
         )?;
-        // In pages, 32 MB: what is left of the log then is folded into the file by the writer itself.
-        // Most of it the thread of `checkpoint` has done before.
-        db.pragma_update(None, "wal_autocheckpoint", 8_000)?;
+        // `checkpoint` sees to that, and keeps the log far smaller than these 128 MB (in pages).
+        db.pragma_update(None, "wal_autocheckpoint", 32_000)?;
         db.pragma_update(None, "journal_size_limit", 64 << 20)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
         db.pragma_update(None, "cache_size", -4_096)?;

@@ -3,18 +3,35 @@
 //! SQLite's own way is that a commit now and then does it all, and waits for the disk meanwhile:
 //! tens of milliseconds in which nothing is acknowledged. Done by another thread it holds nobody up.
 //! Only the very end of the log must be folded while nothing is written, for SQLite to begin the log
-//! anew; under load the writer does that now and then, and finds little left to do.
+//! anew. Where there is no such moment the log grows; when it has grown long, the writer folds the
+//! rest itself, and finds little left to do.
 
-use super::{Failure, join};
+use super::{Failure, join, lock};
 use rusqlite::Connection;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+/// The log is long when it has so many pages: 32 MB.
+const LONG: i64 = 8_000;
 
 /// The thread. Dropping it waits for the folding under way.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     asked: Option<SyncSender<()>>,
+    state: Arc<Mutex<State>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Who folds next. The thread and the writer never do it at once: one would find the file locked.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The thread, when it is asked.
+    Resting,
+    /// The thread, just now.
+    Folding,
+    /// The writer: the thread has been through, and the log is still long.
+    Long,
 }
 
 impl Checkpoint {
@@ -23,40 +40,85 @@ impl Checkpoint {
         let path = writer.path().unwrap_or_default().to_owned();
         let db = Connection::open(&path).map_err(|error| Failure(format!("{path}: {error}")))?;
         let (asked, asking) = sync_channel(1);
+        let state = Arc::new(Mutex::new(State::Resting));
         let thread = std::thread::Builder::new()
             .name("checkpoint".to_owned())
-            .spawn(move || {
-                while asking.recv().is_ok() {
-                    fold(&db);
+            .spawn({
+                let state = state.clone();
+                move || {
+                    while asking.recv().is_ok() {
+                        let left = fold(&db);
+                        *lock(&state) = if left > LONG { State::Long } else { State::Resting };
+                    }
                 }
             })
             .map_err(|error| Failure(format!("no thread: {error}")))?;
         Ok(Self {
             asked: Some(asked),
+            state,
             thread: Some(thread),
         })
     }
 
-    /// Asks for it to be done; whether it was not asked for already.
-    pub(super) fn fold(&self) -> bool {
-        self.asked
-            .as_ref()
-            .is_some_and(|asked| asked.try_send(()).is_ok())
+    /// To be called by the writer, between two transactions, when it has written so much that it is
+    /// worth it. Whether it was begun or done: not while it is still under way.
+    pub(super) fn fold(&self, writer: &Connection) -> bool {
+        let mut state = lock(&self.state);
+        match *state {
+            State::Folding => false,
+            State::Resting => {
+                *state = State::Folding;
+                self.asked
+                    .as_ref()
+                    .is_some_and(|asked| asked.try_send(()).is_ok())
+            }
+            State::Long => {
+                *state = State::Resting;
+                fold(writer);
+                true
+            }
+        }
     }
 }
 
-/// An error here, such as a full disk, loses nothing: the log only stays longer, and the writer meets
-/// the same error.
-fn fold(db: &Connection) {
-    let folded = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-    if let Err(error) = folded {
+/// Folds what can be folded without waiting for anybody; how many pages the log has. An error here,
+/// such as a full disk, loses nothing: the log stays longer, and the writer meets the same error.
+fn fold(db: &Connection) -> i64 {
+    let folded = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1));
+    folded.unwrap_or_else(|error| {
         tracing::debug!(reason = %error, "write-ahead log not folded");
-    }
+        0
+    })
 }
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
         self.asked = None;
         join(self.thread.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sync, open};
+    use super::*;
+
+    #[test]
+    fn the_log_stays_short_however_much_is_written_without_a_pause() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("numbers.db");
+        let db = open(&path, Sync::Normal).unwrap();
+        db.execute_batch("CREATE TABLE blobs(bytes BLOB)").unwrap();
+        let checkpoint = Checkpoint::start(&db).unwrap();
+        // 400 MB in pieces of 1 MB.
+        for _ in 0..400 {
+            db.execute("INSERT INTO blobs VALUES (zeroblob(1 << 20))", [])
+                .unwrap();
+            checkpoint.fold(&db);
+        }
+        let log = std::fs::metadata(dir.path().join("numbers.db-wal"))
+            .unwrap()
+            .len();
+        assert!(log < 200 << 20, "the log has grown to {log} bytes");
     }
 }

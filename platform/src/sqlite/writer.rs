@@ -165,7 +165,7 @@ fn write<B: Batch>(
                 batch.committed(&mut commands);
                 // In pages, about: records and messages of a kilobyte, and what each commit writes again.
                 unfolded += 4 + weight / 2;
-                if unfolded >= FOLD_AFTER && checkpoint.fold() {
+                if unfolded >= FOLD_AFTER && checkpoint.fold(db) {
                     unfolded = 0;
                 }
             }

@@ -233,7 +233,8 @@ impl Store {
             .clone()
     }
 
-    /// Deletes some of the records that are past their time, more than were just appended.
+    /// Deletes some of the records that are past their time, more than were just appended. Those just
+    /// appended never are, so one always stays: the next offset is derived from it at the next start.
     fn expire(&mut self, db: &Connection, commands: &[Command]) -> rusqlite::Result<()> {
         let mut appended: Vec<(&Topic, i64)> = Vec::new();
         for command in commands {
@@ -268,11 +269,9 @@ impl Store {
         if self.now.since(at) <= self.retention {
             return Ok(());
         }
-        // The last record stays: the next offset is derived from it when the file is opened.
-        let last = self.next.get(&topic.id).copied().unwrap_or(0) - 1;
         let slowest = self.shared.groups.slowest(topic.id);
         let finished = slowest.as_ref().map_or(i64::MAX, |(_, finished)| *finished);
-        let until = (offset + 64.max(2 * appended)).min(last).min(finished);
+        let until = (offset + 64.max(2 * appended)).min(finished);
         if until <= offset {
             if let Some((group, _)) = slowest
                 && finished <= offset

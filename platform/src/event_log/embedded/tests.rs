@@ -126,7 +126,7 @@ async fn a_full_disk_refuses_for_the_time_being_and_nothing_acknowledged_is_lost
     };
     let mut reader = subscribe(&log, "g").await;
     for _ in 0..3 {
-        let failed = log.append("a", vec![large.clone()]).await;
+        let failed = log.append("a", vec![NewRecord::default(), large.clone()]).await;
         assert!(
             matches!(&failed, Err(LogError::Unavailable(why)) if why.contains("full")),
             "{failed:?}"
@@ -217,7 +217,8 @@ async fn of_one_group_one_member_reads_and_the_next_goes_on() {
     });
     tokio::task::yield_now().await;
     first.close().await;
-    assert_eq!(waiting.await.unwrap(), [6, 7, 8, 9]);
+    let rest = tokio::time::timeout(SOON, waiting).await.expect("its turn");
+    assert_eq!(rest.unwrap(), [6, 7, 8, 9]);
 }
 
 #[tokio::test]
