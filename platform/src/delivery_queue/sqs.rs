@@ -111,30 +111,31 @@ impl SqsQueue {
         })
     }
 
-    /// Sends entries that are known to be sendable.
-    async fn send_entries(&self, queue: QueueName, url: &str, entries: batch::SendEntries) -> batch::Results {
+    /// Sends one batch; `Err` when the call as a whole failed in a way that the batch as a whole
+    /// may be to blame for.
+    async fn send_whole(
+        &self,
+        queue: QueueName,
+        url: &str,
+        messages: &[OutMessage],
+    ) -> Result<Vec<Result<(), QueueError>>, QueueError> {
+        let mut batch = batch::to_send(messages);
+        let entries = std::mem::take(&mut batch.entries);
+        if entries.is_empty() {
+            return Ok(batch.results(&batch::silence()));
+        }
         count(queue, "send");
-        let (indices, entries) = entries.into_parts();
-        let answer = self
-            .client
-            .send_message_batch()
-            .queue_url(url)
-            .set_entries(Some(entries))
-            .send()
-            .await;
-        match answer {
+        let call = self.client.send_message_batch().queue_url(url);
+        match call.set_entries(Some(entries)).send().await {
             Ok(answer) => {
                 let done = answer.successful().iter().map(|entry| entry.id());
-                batch::results(&indices, done, answer.failed(), batch::sort_send)
+                batch.note(done, answer.failed(), batch::sort_send);
+                Ok(batch.results(&batch::silence()))
             }
-            Err(error) => {
-                let failure = if error.code().is_some_and(batch::is_refusal) {
-                    QueueError::Refused(aws::explain(&error, &self.place))
-                } else {
-                    self.unavailable(queue, &error)
-                };
-                batch::all(&indices, &failure)
+            Err(error) if error.code().is_some_and(batch::is_refusal) => {
+                Err(QueueError::Refused(aws::explain(&error, &self.place)))
             }
+            Err(error) => Ok(batch.results(&self.unavailable(queue, &error))),
         }
     }
 }
@@ -146,12 +147,22 @@ impl DeliveryQueue for SqsQueue {
             Ok(url) => url,
             Err(error) => return vec![Err(error); batch.len()],
         };
-        let (entries, mut results) = batch::SendEntries::of(batch);
-        if !entries.is_empty() {
-            let sent = self.send_entries(queue, url, entries).await;
-            batch::put(&mut results, sent);
+        let refusal = match self.send_whole(queue, url, batch).await {
+            Ok(results) => return results,
+            Err(refusal) => refusal,
+        };
+        if batch.len() == 1 {
+            return vec![Err(refusal)];
         }
-        batch::settle(results)
+        // One entry, or all of them together: only those that fail alone are to blame.
+        let mut results = Vec::with_capacity(batch.len());
+        for message in batch {
+            match self.send_whole(queue, url, std::slice::from_ref(message)).await {
+                Ok(alone) => results.extend(alone),
+                Err(refusal) => results.push(Err(refusal)),
+            }
+        }
+        results
     }
 
     async fn receive(
@@ -191,28 +202,21 @@ impl DeliveryQueue for SqsQueue {
             Ok(url) => url,
             Err(error) => return vec![Err(error); receipts.len()],
         };
-        let (indices, entries, mut results) = batch::delete_entries(receipts);
-        if !entries.is_empty() {
-            count(queue, "delete");
-            let answer = self
-                .client
-                .delete_message_batch()
-                .queue_url(url)
-                .set_entries(Some(entries))
-                .send()
-                .await;
-            batch::put(
-                &mut results,
-                match answer {
-                    Ok(answer) => {
-                        let done = answer.successful().iter().map(|entry| entry.id());
-                        batch::results(&indices, done, answer.failed(), batch::sort_receipt)
-                    }
-                    Err(error) => batch::all(&indices, &self.unavailable(queue, &error)),
-                },
-            );
+        let mut batch = batch::to_delete(receipts);
+        let entries = std::mem::take(&mut batch.entries);
+        if entries.is_empty() {
+            return batch.results(&batch::silence());
         }
-        batch::settle(results)
+        count(queue, "delete");
+        let call = self.client.delete_message_batch().queue_url(url);
+        match call.set_entries(Some(entries)).send().await {
+            Ok(answer) => {
+                let done = answer.successful().iter().map(|entry| entry.id());
+                batch.note(done, answer.failed(), batch::sort_receipt);
+                batch.results(&batch::silence())
+            }
+            Err(error) => batch.results(&self.unavailable(queue, &error)),
+        }
     }
 
     async fn extend(&self, queue: QueueName, entries: &[(Receipt, Duration)]) -> Vec<Result<(), QueueError>> {
@@ -220,28 +224,21 @@ impl DeliveryQueue for SqsQueue {
             Ok(url) => url,
             Err(error) => return vec![Err(error); entries.len()],
         };
-        let (indices, entries, mut results) = batch::extend_entries(entries);
-        if !entries.is_empty() {
-            count(queue, "extend");
-            let answer = self
-                .client
-                .change_message_visibility_batch()
-                .queue_url(url)
-                .set_entries(Some(entries))
-                .send()
-                .await;
-            batch::put(
-                &mut results,
-                match answer {
-                    Ok(answer) => {
-                        let done = answer.successful().iter().map(|entry| entry.id());
-                        batch::results(&indices, done, answer.failed(), batch::sort_receipt)
-                    }
-                    Err(error) => batch::all(&indices, &self.unavailable(queue, &error)),
-                },
-            );
+        let mut batch = batch::to_extend(entries);
+        let entries = std::mem::take(&mut batch.entries);
+        if entries.is_empty() {
+            return batch.results(&batch::silence());
         }
-        batch::settle(results)
+        count(queue, "extend");
+        let call = self.client.change_message_visibility_batch().queue_url(url);
+        match call.set_entries(Some(entries)).send().await {
+            Ok(answer) => {
+                let done = answer.successful().iter().map(|entry| entry.id());
+                batch.note(done, answer.failed(), batch::sort_receipt);
+                batch.results(&batch::silence())
+            }
+            Err(error) => batch.results(&self.unavailable(queue, &error)),
+        }
     }
 
     async fn depth(&self, queue: QueueName) -> Result<Depth, QueueError> {

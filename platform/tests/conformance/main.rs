@@ -22,3 +22,9 @@ mod payload_store;
 
 mod durability;
 mod embedded;
+mod kafka;
+mod kafka_away;
+mod kafka_group;
+mod s3;
+mod sqs;
+mod sqs_faults;

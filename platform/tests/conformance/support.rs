@@ -60,3 +60,11 @@ pub fn random() -> u64 {
 pub fn unique(what: &str) -> String {
     format!("{what}-{:016x}", random())
 }
+
+/// What `make test` says of the real services it started.
+pub fn world(variable: &str) -> String {
+    match std::env::var(variable) {
+        Ok(value) => value,
+        Err(_) => panic!("{variable} is not set: run `make test`, which brings the world up"),
+    }
+}

@@ -12,45 +12,70 @@ use aws_sdk_sqs::types::{
 use bytes::Bytes;
 use std::time::Duration;
 
-/// A result for each entry that has one, by its index.
-pub(super) type Results = Vec<(usize, Result<(), QueueError>)>;
-
-/// Results as they come together: `None` for an entry not heard of.
-pub(super) type Slots = Vec<Option<Result<(), QueueError>>>;
-
-/// Entries to send, and where each stood in the batch.
-pub(super) struct SendEntries {
-    indices: Vec<usize>,
-    entries: Vec<SendMessageBatchRequestEntry>,
+/// The entries of a batch that can be put to SQS, and the results so far.
+pub(super) struct Batch<T> {
+    /// The entries, each with its index in the batch as its id.
+    pub(super) entries: Vec<T>,
+    slots: Vec<Option<Result<(), QueueError>>>,
 }
 
-impl SendEntries {
-    /// The entries that can be sent, and the refusals of those that cannot.
-    pub(super) fn of(batch: &[OutMessage]) -> (Self, Slots) {
-        let mut sendable = Self {
-            indices: Vec::with_capacity(batch.len()),
-            entries: Vec::with_capacity(batch.len()),
+impl<T> Batch<T> {
+    /// Sorts entries from refusals.
+    fn of(made: impl Iterator<Item = Result<T, QueueError>>) -> Self {
+        let mut batch = Self {
+            entries: Vec::new(),
+            slots: Vec::new(),
         };
-        let mut slots = vec![None; batch.len()];
-        for (index, message) in batch.iter().enumerate() {
-            match send_entry(index, message) {
+        for entry in made {
+            match entry {
                 Ok(entry) => {
-                    sendable.indices.push(index);
-                    sendable.entries.push(entry);
+                    batch.entries.push(entry);
+                    batch.slots.push(None);
                 }
-                Err(why) => slots[index] = Some(Err(QueueError::Refused(why))),
+                Err(error) => batch.slots.push(Some(Err(error))),
             }
         }
-        (sendable, slots)
+        batch
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Notes what SQS answered.
+    pub(super) fn note<'a>(
+        &mut self,
+        done: impl Iterator<Item = &'a str>,
+        failed: &[BatchResultErrorEntry],
+        sort: fn(&BatchResultErrorEntry) -> QueueError,
+    ) {
+        let failed = failed.iter().map(|entry| (entry.id(), Err(sort(entry))));
+        for (id, result) in done.map(|id| (id, Ok(()))).chain(failed) {
+            // An id we did not give is nothing to act on.
+            if let Some(slot) = id
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| self.slots.get_mut(index))
+            {
+                *slot = Some(result);
+            }
+        }
     }
 
-    pub(super) fn into_parts(self) -> (Vec<usize>, Vec<SendMessageBatchRequestEntry>) {
-        (self.indices, self.entries)
+    /// The results in order: what was noted, else `rest`.
+    pub(super) fn results(self, rest: &QueueError) -> Vec<Result<(), QueueError>> {
+        self.slots
+            .into_iter()
+            .map(|slot| slot.unwrap_or_else(|| Err(rest.clone())))
+            .collect()
     }
+}
+
+/// The result of an entry SQS says nothing of: it may have been taken or not.
+pub(super) fn silence() -> QueueError {
+    QueueError::Unavailable("SQS gave no result for this entry".to_owned())
+}
+
+/// Messages as entries of a send.
+pub(super) fn to_send(messages: &[OutMessage]) -> Batch<SendMessageBatchRequestEntry> {
+    let entries = messages.iter().enumerate();
+    Batch::of(entries.map(|(index, message)| send_entry(index, message).map_err(QueueError::Refused)))
 }
 
 fn send_entry(index: usize, message: &OutMessage) -> Result<SendMessageBatchRequestEntry, String> {
@@ -79,33 +104,27 @@ fn send_entry(index: usize, message: &OutMessage) -> Result<SendMessageBatchRequ
         .map_err(|error| error.to_string())
 }
 
-/// Entries of a delete, where each stood, and the refusals.
-pub(super) fn delete_entries(
-    receipts: &[Receipt],
-) -> (Vec<usize>, Vec<DeleteMessageBatchRequestEntry>, Slots) {
-    let entries = receipts.iter().enumerate().map(|(index, receipt)| {
+/// Receipts as entries of a delete.
+pub(super) fn to_delete(receipts: &[Receipt]) -> Batch<DeleteMessageBatchRequestEntry> {
+    Batch::of(receipts.iter().enumerate().map(|(index, receipt)| {
         DeleteMessageBatchRequestEntry::builder()
             .id(index.to_string())
             .receipt_handle(handle(receipt)?)
             .build()
             .map_err(|error| QueueError::Refused(error.to_string()))
-    });
-    sorted(entries)
+    }))
 }
 
-/// Entries of a change of visibility, where each stood, and the refusals.
-pub(super) fn extend_entries(
-    entries: &[(Receipt, Duration)],
-) -> (Vec<usize>, Vec<ChangeMessageVisibilityBatchRequestEntry>, Slots) {
-    let entries = entries.iter().enumerate().map(|(index, (receipt, visibility))| {
+/// Receipts as entries of a change of visibility.
+pub(super) fn to_extend(entries: &[(Receipt, Duration)]) -> Batch<ChangeMessageVisibilityBatchRequestEntry> {
+    Batch::of(entries.iter().enumerate().map(|(index, (receipt, visibility))| {
         ChangeMessageVisibilityBatchRequestEntry::builder()
             .id(index.to_string())
             .receipt_handle(handle(receipt)?)
             .visibility_timeout(seconds(*visibility, MAX_VISIBILITY))
             .build()
             .map_err(|error| QueueError::Refused(error.to_string()))
-    });
-    sorted(entries)
+    }))
 }
 
 fn handle(receipt: &Receipt) -> Result<&str, QueueError> {
@@ -113,22 +132,6 @@ fn handle(receipt: &Receipt) -> Result<&str, QueueError> {
         Receipt::Handle(handle) => Ok(handle),
         Receipt::Claim(..) => Err(QueueError::Refused("the receipt is not one of SQS".to_owned())),
     }
-}
-
-/// Entries apart from refusals, each with its index.
-fn sorted<T>(entries: impl Iterator<Item = Result<T, QueueError>>) -> (Vec<usize>, Vec<T>, Slots) {
-    let (mut indices, mut good, mut slots) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, entry) in entries.enumerate() {
-        match entry {
-            Ok(entry) => {
-                indices.push(index);
-                good.push(entry);
-                slots.push(None);
-            }
-            Err(error) => slots.push(Some(Err(error))),
-        }
-    }
-    (indices, good, slots)
 }
 
 /// A message as SQS gave it; `None` without a receipt, which SQS never leaves out.
@@ -158,49 +161,6 @@ pub(super) fn seconds(time: Duration, limit: u64) -> i32 {
     i32::try_from(whole.min(limit)).unwrap_or(i32::MAX)
 }
 
-/// The results of an answered batch call. Entries SQS says nothing of are left out.
-pub(super) fn results<'a>(
-    indices: &[usize],
-    done: impl Iterator<Item = &'a str>,
-    failed: &[BatchResultErrorEntry],
-    sort: fn(&BatchResultErrorEntry) -> QueueError,
-) -> Results {
-    let index = |id: &str| id.parse::<usize>().ok().filter(|index| indices.contains(index));
-    let done = done.filter_map(|id| Some((index(id)?, Ok(()))));
-    let failed = failed
-        .iter()
-        .filter_map(|entry| Some((index(entry.id())?, Err(sort(entry)))));
-    done.chain(failed).collect()
-}
-
-/// One failure for every entry of a call.
-pub(super) fn all(indices: &[usize], failure: &QueueError) -> Results {
-    indices
-        .iter()
-        .map(|index| (*index, Err(failure.clone())))
-        .collect()
-}
-
-/// Puts results into their places.
-pub(super) fn put(slots: &mut Slots, results: Results) {
-    for (index, result) in results {
-        slots[index] = Some(result);
-    }
-}
-
-/// The results in order. An entry not heard of may have been taken or not: it is to be tried again.
-pub(super) fn settle(slots: Slots) -> Vec<Result<(), QueueError>> {
-    let silent = || {
-        Err(QueueError::Unavailable(
-            "SQS gave no result for this entry".to_owned(),
-        ))
-    };
-    slots
-        .into_iter()
-        .map(|slot| slot.unwrap_or_else(silent))
-        .collect()
-}
-
 /// What the failure of one entry of a send means.
 pub(super) fn sort_send(entry: &BatchResultErrorEntry) -> QueueError {
     if entry.sender_fault() && !is_throttle(entry.code()) {
@@ -219,6 +179,7 @@ pub(super) fn sort_receipt(entry: &BatchResultErrorEntry) -> QueueError {
         "MessageNotInflight",
         "AWS.SimpleQueueService.MessageNotInflight",
         "InvalidParameterValue",
+        "InvalidParameterValueException",
     ];
     if gone.contains(&entry.code()) {
         QueueError::Expired

@@ -270,7 +270,8 @@ mod tests {
         assert!(drained.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty));
         drop(token);
         assert!(drained.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected));
-        assert_eq!((mailbox.lock().records, mailbox.lock().bytes), (0, 0));
+        let held = mailbox.lock();
+        assert_eq!((held.records, held.bytes), (0, 0));
     }
 
     #[tokio::test]

@@ -44,9 +44,12 @@ impl Progress {
         }
     }
 
-    /// Notes that everything before `next_offset` is finished; ignored for other partitions.
+    /// Notes that everything before `next_offset` is finished; ignored for other partitions, and
+    /// where more is finished already.
     pub(super) fn store(&self, partition: &Partition, next_offset: i64) {
-        if let Some(place) = self.lock().get_mut(partition) {
+        if let Some(place) = self.lock().get_mut(partition)
+            && place.finished < Some(next_offset)
+        {
             place.finished = Some(next_offset);
             place.unsaved = true;
         }

@@ -14,13 +14,19 @@ use schemas::event::Position;
 use schemas::time::Millis;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use tokio::sync::oneshot;
+
+/// How long leaving a group may take.
+const LEAVE: Duration = Duration::from_secs(10);
 
 /// Reads as a member of a group. Dropped without a close it leaves the group too, a moment later.
 pub(super) struct KafkaReader {
     mailbox: Arc<Mailbox>,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
+    /// Ends with the thread.
+    ended: oneshot::Receiver<()>,
 }
 
 impl KafkaReader {
@@ -33,14 +39,19 @@ impl KafkaReader {
             BaseConsumer::from_config_and_context(&settings::member(config, group), member).map_err(fault)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(fault)?;
+        let (alive, ended) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("kafka-poll".to_owned())
-            .spawn(move || poll::run(consumer))
+            .spawn(move || {
+                poll::run(consumer);
+                drop(alive);
+            })
             .map_err(|error| LogError::Unavailable(format!("cannot start a thread: {error}")))?;
         Ok(Self {
             mailbox,
             progress,
             thread: Some(thread),
+            ended,
         })
     }
 }
@@ -61,9 +72,13 @@ impl LogReader for KafkaReader {
 
     async fn close(mut self: Box<Self>) {
         self.mailbox.close();
-        let Some(thread) = self.thread.take() else { return };
-        // Leaving the group blocks until the broker has answered.
-        if let Ok(Err(_panic)) = tokio::task::spawn_blocking(move || thread.join()).await {
+        // Leaving the group waits until the broker has answered, and one that is away never does.
+        // Not on tokio's threads for blocking work: the runtime would not end before them.
+        if tokio::time::timeout(LEAVE, &mut self.ended).await.is_err() {
+            tracing::warn!("the group could not be left in time; some records may be seen again");
+            return;
+        }
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the kafka poll thread panicked");
         }
     }
