@@ -167,7 +167,7 @@ fn banner(process: &Process, api_key: &str, data: &Path) {
     ));
     say("");
     say(&format!("  api       http://{api}{base}"));
-    say(&format!("  docs      http://{api}/docs"));
+    say(&format!("  docs      http://{api}{base}/docs"));
     say(&format!("  metrics   http://{}/metrics", process.ops_address()));
     say(&format!(
         "  api key   {api_key}  (also in {})",

@@ -52,7 +52,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
 /// What a body says it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
-    /// `application/json`, or nothing.
+    /// `application/json`, or nothing, or what `curl -d` says of any body.
     Json,
     /// `application/x-ndjson`.
     Ndjson,
@@ -68,7 +68,9 @@ pub fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
     };
     let text = value.to_str().unwrap_or("");
     let essence = text.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    // `curl -d` says that it sends a form unless told otherwise. We have no forms.
+    let curl = "application/x-www-form-urlencoded";
+    if essence.eq_ignore_ascii_case("application/json") || essence.eq_ignore_ascii_case(curl) {
         Ok(MediaType::Json)
     } else if essence.eq_ignore_ascii_case("application/x-ndjson") {
         Ok(MediaType::Ndjson)

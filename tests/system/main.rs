@@ -1,0 +1,55 @@
+//! The whole system: the real binary as a child process, driven and judged from outside.
+//!
+//! `product` runs the binary, `sink` receives its deliveries, `world` names what a test uses of the real
+//! Kafka, SQS, S3 and Postgres, `queue_front` stands between the product and SQS. All else is tests.
+#![allow(clippy::print_stderr, reason = "a failing test shows what the product said")]
+
+mod answer;
+mod product;
+// mod queue_front;
+mod sink;
+// mod world;
+
+// mod bad_input;
+// mod bad_requests;
+// mod crash;
+// mod distributed;
+mod first_minutes;
+// mod history_story;
+// mod invariants;
+// mod queue_invariants;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks `probe` again and again until it has an answer.
+///
+/// # Panics
+/// When there is none within `limit`; says what was awaited.
+#[track_caller]
+fn eventually<T, F, Fut>(limit: Duration, what: &str, probe: F) -> impl Future<Output = T>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let started = Instant::now();
+        loop {
+            if let Some(answer) = probe().await {
+                return answer;
+            }
+            assert!(
+                started.elapsed() < limit,
+                "{caller}: not within {limit:?}: {what}"
+            );
+            // What another process does can only be asked for.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Seconds.
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
