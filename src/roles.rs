@@ -153,7 +153,11 @@ impl Process {
             tracing::info!("stopping; draining what runs");
             Instant::now()
         });
-        let Running { roles, reporting } = self.start();
+        let Running {
+            roles,
+            reporting,
+            _lock,
+        } = self.start();
         let result = harness::supervise(roles, shutdown, grace).await;
         // All reporters are gone with the roles; the task appends what they left and ends.
         if tokio::time::timeout(Duration::from_secs(2), reporting)
@@ -246,10 +250,15 @@ impl Process {
             metrics,
             shutdown,
             reporting,
+            _lock,
             ..
         } = self;
         roles.push(Role::new("ops", ops::serve(ops, health, metrics, shutdown)));
-        Running { roles, reporting }
+        Running {
+            roles,
+            reporting,
+            _lock,
+        }
     }
 
     fn consumer(&self) -> Role {
@@ -381,6 +390,8 @@ impl Process {
 struct Running {
     roles: Vec<Role>,
     reporting: tokio::task::JoinHandle<()>,
+    /// The data folder stays this process's until all of them have ended.
+    _lock: Option<Arc<platform::data_dir::DataDir>>,
 }
 
 /// The topic that the API publishes to: the first whose records it can write.

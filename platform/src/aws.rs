@@ -68,12 +68,12 @@ pub async fn load(settings: &AwsSettings) -> SdkConfig {
 /// Where calls of a service go, for error messages: the endpoint, or AWS and the region.
 #[must_use]
 pub(crate) fn place(config: &SdkConfig, service: &str, variable: &str) -> String {
-    if let Some(endpoint) = config.endpoint_url() {
-        return endpoint.to_owned();
-    }
-    match std::env::var(variable) {
-        Ok(endpoint) => endpoint,
-        Err(_) => format!(
+    // As the SDK does it: what is configured here, then the service's own variable, then the general.
+    let configured = config.get_origin("endpoint_url").is_client_config();
+    let of_service = std::env::var(variable).ok().filter(|_| !configured);
+    match of_service.or_else(|| config.endpoint_url().map(str::to_owned)) {
+        Some(endpoint) => endpoint,
+        None => format!(
             "{service} in {}",
             config
                 .region()

@@ -22,14 +22,10 @@ const HEADER_LEN: usize = 1 + KEY_ID_LEN;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretKeyError {
     /// It is not base64.
-    #[error(
-        "secrets.key: not base64; give 32 random bytes in base64, such as `openssl rand -base64 32` prints"
-    )]
+    #[error("not base64; give 32 random bytes in base64, such as `openssl rand -base64 32` prints")]
     NotBase64,
     /// It is base64 of too few or too many bytes.
-    #[error(
-        "secrets.key: {0} bytes; give 32 random bytes in base64, such as `openssl rand -base64 32` prints"
-    )]
+    #[error("{0} bytes; give 32 random bytes in base64, such as `openssl rand -base64 32` prints")]
     WrongLength(usize),
 }
 

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Names of the metrics, as the contract has them.
 pub mod names {
@@ -42,20 +43,29 @@ pub mod names {
     pub const CATALOG_AGE: &str = "hookwright_catalog_age_seconds";
 }
 
+/// The filter that a `log.level` asks for.
+///
+/// # Errors
+/// When it asks for none; says what would be right.
+pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
+    // A bare word is a level or a slip of one; tracing takes a slip for the name of a module, and
+    // falls silent.
+    let slip = |rule: &str| !rule.contains(['=', '[']) && rule.trim().parse::<LevelFilter>().is_err();
+    match EnvFilter::try_new(level) {
+        Ok(filter) if !level.split(',').any(slip) => Ok(filter),
+        Ok(_) | Err(_) => Err(format!(
+            "\"{level}\" is not a level (trace, debug, info, warn, error, off) or a filter such as \"info,dispatcher=debug\""
+        )),
+    }
+}
+
 /// Starts logging. Called once, before anything that logs.
 ///
 /// # Errors
 /// When `log.level` is not a filter; says so.
 pub fn start_logs(log: &Log) -> Result<(), crate::config::ConfigError> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|_| {
-        crate::config::ConfigError::new(
-            "log.level",
-            format!(
-                "\"{}\" is not a level (trace, debug, info, warn, error) or filter",
-                log.level
-            ),
-        )
-    })?;
+    let filter =
+        filter(&log.level).map_err(|message| crate::config::ConfigError::new("log.level", message))?;
     // SQL statements are not log lines; the AWS SDK and librdkafka speak through our own messages.
     let quiet = [
         "sqlx=warn",

@@ -10,13 +10,13 @@ mod product;
 mod sink;
 // mod world;
 
-// mod bad_input;
-// mod bad_requests;
-// mod crash;
+mod bad_input;
+mod bad_requests;
+mod crash;
 // mod distributed;
 mod first_minutes;
-// mod history_story;
-// mod invariants;
+mod history_story;
+mod invariants;
 // mod queue_invariants;
 
 use std::future::Future;

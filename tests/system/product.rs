@@ -103,8 +103,8 @@ impl Setup {
             .spawn()
             .expect("the product starts");
         Product {
-            child,
             command: arguments.join(" "),
+            child,
             started,
             ready_after: Duration::ZERO,
             stdout,
@@ -144,7 +144,6 @@ impl Setup {
             })
             .expect("its output");
         Ended {
-            command: arguments.join(" "),
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -170,7 +169,6 @@ impl Setup {
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    pub command: String,
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
@@ -375,9 +373,18 @@ impl Product {
 
     /// SIGTERM, without waiting for the end.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// SIGKILL, without waiting for the end.
+    pub fn kill_now(&self) {
+        self.signal("-KILL");
+    }
+
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("it runs").to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "kill -TERM {pid}");
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal} {pid}");
     }
 
     /// Waits for its end.
@@ -397,7 +404,8 @@ impl Product {
 
     /// SIGKILL, and its end.
     pub async fn kill(&mut self) {
-        self.child.kill().await.expect("it runs");
+        self.kill_now();
+        self.ended().await;
     }
 }
 

@@ -166,11 +166,6 @@ impl Sink {
         lock(&self.shared.keys).insert(path.to_owned(), key);
     }
 
-    /// All deliveries so far, those that were not accepted too.
-    pub fn deliveries(&self) -> Vec<Delivery> {
-        lock(&self.shared.deliveries).clone()
-    }
-
     /// The deliveries of one event so far.
     pub fn of(&self, event: &str) -> Vec<Delivery> {
         let all = lock(&self.shared.deliveries);

@@ -69,7 +69,9 @@ impl ConfigError {
             Kind::UnknownVariant(word, known) => {
                 format!("\"{word}\" is not one of {}", known.join(", "))
             }
-            Kind::InvalidType(found, expected) => format!("found {found}, which is not {expected}"),
+            Kind::InvalidType(found, expected) => {
+                format!("found {found}, which is not {}", plain(&expected.to_string()))
+            }
             Kind::InvalidValue(found, expected) => format!("{found} is not {expected}"),
             Kind::MissingField(field) => {
                 key = if key.is_empty() {
@@ -99,6 +101,15 @@ impl ConfigError {
             place: None,
         }
         .located(file)
+    }
+}
+
+/// What serde calls by the names of Rust's types, in words.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "usize" | "u64" | "u32" | "u16" | "i64" | "i32" => "a whole number",
+        "f64" | "f32" => "a number",
+        other => other,
     }
 }
 

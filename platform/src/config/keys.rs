@@ -2,6 +2,8 @@
 
 use super::error::ConfigError;
 use super::units::{Size, Span};
+use crate::secrets::Sealer;
+use crate::telemetry;
 use ipnet::IpNet;
 use schemas::avro::Framing;
 use schemas::egress::EgressRules;
@@ -336,6 +338,14 @@ impl Config {
                 "embedded.retention",
                 "must be longer than retry.window: waiting deliveries read their payload from the log".into(),
             );
+        }
+        if let Some(key) = &self.secrets.key
+            && let Err(error) = Sealer::from_base64(key)
+        {
+            return fail("secrets.key", error.to_string());
+        }
+        if let Err(message) = telemetry::filter(&self.log.level) {
+            return fail("log.level", message);
         }
         if self.mail.smtp.is_some() != self.mail.from.is_some() {
             return fail("mail", "needs both mail.smtp and mail.from, or neither".into());

@@ -12,9 +12,17 @@ pub(super) fn sort(what: &str, error: &KafkaError) -> LogError {
         ));
     }
     let text = format!("{what}: {error}");
-    match error.rdkafka_error_code() {
+    match code(error) {
         Some(code) if is_refusal(code) => LogError::Refused(text),
         Some(_) | None => LogError::Unavailable(text),
+    }
+}
+
+/// The code within an error; rdkafka's own accessor knows none for administration.
+pub(super) fn code(error: &KafkaError) -> Option<RDKafkaErrorCode> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
     }
 }
 

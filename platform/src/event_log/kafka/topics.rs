@@ -46,16 +46,15 @@ pub(super) async fn create(
     let options = AdminOptions::new()
         .request_timeout(Some(CREATION_TIMEOUT))
         .operation_timeout(Some(CREATION_TIMEOUT));
-    let results =
-        admin
-            .create_topics(&new, &options)
-            .await
-            .map_err(|error| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
-                    LogError::Unavailable(producer.unreachable())
-                }
-                Some(_) | None => faults::sort("create topics", &error),
-            })?;
+    let results = admin
+        .create_topics(&new, &options)
+        .await
+        .map_err(|error| match faults::code(&error) {
+            Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
+                LogError::Unavailable(producer.unreachable())
+            }
+            Some(_) | None => faults::sort("create topics", &error),
+        })?;
     for result in results {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
