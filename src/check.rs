@@ -1,7 +1,7 @@
 //! `hookwright check`: is the configuration right, and is everything it names there?
 
 use crate::failure::Failure;
-use crate::roles::log_key;
+use crate::prepare::log_key;
 use crate::terminal::{Colour, coloured, say};
 use platform::clock::Clock;
 use platform::config::Config;

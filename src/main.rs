@@ -11,6 +11,7 @@ mod demo;
 mod dev;
 mod failure;
 mod listen;
+mod prepare;
 mod produce;
 mod provision;
 mod receiver;

@@ -2,7 +2,7 @@
 
 use crate::cli::ProduceArgs;
 use crate::failure::Failure;
-use crate::roles::log_key;
+use crate::prepare::log_key;
 use crate::terminal::say;
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -1,7 +1,7 @@
 //! `hookwright provision`: creates what the roles need. Safe to repeat.
 
 use crate::failure::Failure;
-use crate::roles::log_key;
+use crate::prepare::log_key;
 use crate::terminal::say;
 use platform::clock::Clock;
 use platform::config::Config;
