@@ -25,7 +25,8 @@ check:
 # Rates, latencies and costs, beside the bare loops of the same run.
 bench:
 	cargo build --release -p hookwright -p bench
-	target/release/bench all --product target/release/hookwright
+	localstack/up
+	. target/world/env && target/release/bench all --product target/release/hookwright
 
 clean:
 	cargo clean
