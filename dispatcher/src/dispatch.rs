@@ -19,19 +19,19 @@ use schemas::time::Millis;
 use schemas::wire;
 use std::time::{Duration, Instant};
 
-/// What happens to a message next. All but `Done` and `Postpone` are sent before it is deleted.
+/// What happens to a message next. All but `Done` are sent before it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Nothing: it was delivered, or its target takes no deliveries.
     Done,
     /// To the retry queue: it failed, and is due again or given up.
     Retry(OutMessage),
-    /// To the slow lane: its target has no permit free.
+    /// To the slow lane, for a while: its target has no permit free, or something of ours is away. Sent
+    /// as a new message: one that is only hidden again counts a receive each time, and ends in the
+    /// dead-letter queue of its queue's redrive policy. Not an attempt.
     Slow(OutMessage),
     /// To the dead-letter queue as it is: it cannot be read.
     DeadLetter(OutMessage),
-    /// Back to its own queue for a while: something of ours is away. Not an attempt.
-    Postpone(Duration),
 }
 
 /// How long a message goes back for when something of ours is away.
@@ -80,7 +80,7 @@ impl Dispatch {
             }
             Err(error) => {
                 tracing::debug!(%error, "target not known and catalog away; postponed");
-                return Step::Postpone(POSTPONE);
+                return Step::Slow(out(&delivery, POSTPONE));
             }
         };
         // Belt and braces: a delivery never reaches another tenant's target.
@@ -96,7 +96,7 @@ impl Dispatch {
             Ok(payload) => self.attempt(delivery, &target, payload).await,
             Err(NoPayload::Away(why)) => {
                 tracing::debug!(%why, "payload not to be had now; postponed");
-                Step::Postpone(POSTPONE)
+                Step::Slow(out(&delivery, POSTPONE))
             }
             Err(NoPayload::Lost(why)) => {
                 tracing::error!(delivery = %delivery.id(), %why, "the payload is lost; the delivery is given up");

@@ -21,7 +21,6 @@ pub struct Lane {
 /// Where the next step of a message goes.
 #[derive(Clone)]
 struct Exits {
-    queue: Arc<dyn DeliveryQueue>,
     name: QueueName,
     retry: Sender,
     slow: Sender,
@@ -58,7 +57,6 @@ impl Lane {
         let (deleter, task) = Deleter::new(self.queue.clone(), self.name);
         let deleting = tokio::spawn(task);
         let exits = Exits {
-            queue: self.queue.clone(),
             name: self.name,
             retry,
             slow,
@@ -98,11 +96,6 @@ impl Exits {
             Step::Retry(next) => self.retry.send(next).await,
             Step::Slow(next) => self.slow.send(next).await,
             Step::DeadLetter(next) => self.dead_letter.send(next).await,
-            Step::Postpone(pause) => {
-                // A failure leaves it hidden until its visibility ends, which is later, not lost.
-                drop(self.queue.extend(self.name, &[(message.receipt, pause)]).await);
-                return;
-            }
         };
         match sent {
             Ok(()) => self.deleter.delete(message.receipt).await,
