@@ -104,21 +104,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_stays_short_however_much_is_written_without_a_pause() {
+    fn a_log_the_thread_could_not_finish_is_finished_by_the_writer() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("numbers.db");
+        let path = dir.path().join("blobs.db");
         let db = open(&path, Sync::Normal).unwrap();
         db.execute_batch("CREATE TABLE blobs(bytes BLOB)").unwrap();
+        let write = |megabytes: u32| {
+            let sql = "INSERT INTO blobs VALUES (zeroblob(1 << 20))";
+            for _ in 0..megabytes {
+                db.execute(sql, []).unwrap();
+            }
+        };
         let checkpoint = Checkpoint::start(&db).unwrap();
-        // 400 MB in pieces of 1 MB.
-        for _ in 0..400 {
-            db.execute("INSERT INTO blobs VALUES (zeroblob(1 << 20))", [])
-                .unwrap();
-            checkpoint.fold(&db);
+
+        // A reader that began before the writes keeps the thread from folding them.
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM blobs;").unwrap();
+        write(40);
+        assert!(checkpoint.fold(&db), "the thread was resting");
+        while matches!(*lock(&checkpoint.state), State::Folding) {
+            std::thread::yield_now();
         }
-        let log = std::fs::metadata(dir.path().join("numbers.db-wal"))
-            .unwrap()
-            .len();
-        assert!(log < 200 << 20, "the log has grown to {log} bytes");
+        assert!(matches!(*lock(&checkpoint.state), State::Long));
+        reader.execute_batch("COMMIT").unwrap();
+
+        assert!(checkpoint.fold(&db), "it is the writer's turn");
+        assert!(matches!(*lock(&checkpoint.state), State::Resting));
+        // The log began anew: it has this one megabyte and not the forty before it.
+        write(1);
+        let pages = fold(&db);
+        assert!(pages < 1_000, "the log still has {pages} pages");
     }
 }
