@@ -23,6 +23,10 @@ use cli::{Cli, Command};
 use failure::Failure;
 use std::process::ExitCode;
 
+/// Records are allocated on one thread and freed on another, which glibc's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

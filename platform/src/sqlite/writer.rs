@@ -147,6 +147,9 @@ fn write<B: Batch>(
     let mut commands = Vec::with_capacity(B::MOST);
     let mut unfolded = 0;
     while let Some(first) = waiting.blocking_recv() {
+        // Whoever else is about to ask and only lacks a processor asks now, and shares the commit. Where
+        // nobody is, this takes no time.
+        std::thread::yield_now();
         let mut weight = B::weight(&first);
         commands.push(first);
         while weight < B::MOST
