@@ -6,8 +6,7 @@
 use crate::event_log::{EventLog, NewRecord};
 use crate::harness::backoff::Backoff;
 use crate::telemetry::names;
-use bytes::Bytes;
-use schemas::history::HistoryRecord;
+use schemas::history::{HistoryRecord, write_lines};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 
 /// Records that may wait to be appended.
 const WAITING: usize = 16_384;
-/// Records of one append.
+/// Records of one append at most: they travel as lines of few records of the log.
 const BATCH: usize = 512;
 /// How long an append is tried before its records are dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,8 +55,15 @@ impl Reporter {
 async fn append(log: Arc<dyn EventLog>, topic: String, mut queue: mpsc::Receiver<HistoryRecord>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        let records: Vec<NewRecord> = batch.drain(..).filter_map(|record| encode(&record)).collect();
-        let count = records.len() as u64;
+        let count = batch.len() as u64;
+        let records: Vec<NewRecord> = write_lines(&batch)
+            .into_iter()
+            .map(|lines| NewRecord {
+                value: lines.into(),
+                ..NewRecord::default()
+            })
+            .collect();
+        batch.clear();
         let started = Instant::now();
         let mut backoff = Backoff::default();
         while let Err(error) = log.append(&topic, records.clone()).await {
@@ -69,19 +75,4 @@ async fn append(log: Arc<dyn EventLog>, topic: String, mut queue: mpsc::Receiver
             tokio::time::sleep(backoff.next_pause()).await;
         }
     }
-}
-
-/// One record; its key keeps the records of an event in order.
-fn encode(record: &HistoryRecord) -> Option<NewRecord> {
-    let event = match record {
-        HistoryRecord::Event(event) => &event.event_id,
-        HistoryRecord::Attempt(attempt) => &attempt.event_id,
-    };
-    let value = serde_json::to_vec(record).ok()?;
-    let key = Some(Bytes::copy_from_slice(event.as_str().as_bytes()));
-    Some(NewRecord {
-        key,
-        value: value.into(),
-        headers: Vec::new(),
-    })
 }

@@ -1,7 +1,7 @@
 //! Attempts topic → history.
 //!
-//! Reads the attempts topic in batches and writes each as one transaction; the offset is stored after
-//! it. Killed between the two, the batch is written again, which changes nothing: history's rows only
+//! Reads the attempts topic in batches and writes each in few transactions; the offset is stored after
+//! them. Killed between the two, the batch is written again, which changes nothing: history's rows only
 //! move forward. While the database is away the topic holds what is to be written, and deliveries go on.
 
 use platform::catalog::CatalogError;
@@ -10,7 +10,7 @@ use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Record};
 use platform::harness::backoff::Backoff;
 use platform::history::History;
 use platform::telemetry::{Outage, names};
-use schemas::history::HistoryRecord;
+use schemas::history::{HistoryRecord, read_lines};
 use schemas::time::Millis;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +40,9 @@ pub struct Parts {
 
 /// How often rows past their time are removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// Records written in one transaction: the more, the fewer pages are written twice, and the longer other
+/// writers of the database wait.
+const TRANSACTION: usize = 2_048;
 /// Rows removed in one transaction: a writer waits no longer than that.
 const EXPIRE_STEP: u32 = 1_000;
 
@@ -92,31 +95,21 @@ pub async fn run(
     result
 }
 
-/// Writes a batch, trying until the database takes it, then stores the offsets. Answers `false` when
-/// stopped before that.
+/// Writes a batch, then stores the offsets. Answers `false` when stopped before that.
 async fn write(
     history: &History,
     reader: &mut dyn LogReader,
     batch: &[Record],
     shutdown: &CancellationToken,
 ) -> bool {
-    let records: Vec<HistoryRecord> = batch.iter().filter_map(read).collect();
-    let mut backoff = Backoff::default();
+    let mut records = batch.iter().flat_map(read);
     loop {
-        match history.write(&records).await {
-            Ok(()) => break HISTORY.works(),
-            Err(error @ CatalogError::Unavailable(_)) => {
-                HISTORY.failed(&error);
-                if backoff.wait(shutdown).await {
-                    return false;
-                }
-            }
-            Err(error) => {
-                // Not the database's absence: this batch will never be taken.
-                tracing::error!(%error, records = records.len(), "history refuses a batch; it is left out");
-                metrics::counter!(names::HISTORY_DROPPED).increment(records.len() as u64);
-                break;
-            }
+        let some: Vec<HistoryRecord> = records.by_ref().take(TRANSACTION).collect();
+        if some.is_empty() {
+            break;
+        }
+        if !write_some(history, &some, shutdown).await {
+            return false;
         }
     }
     let mut next = HashMap::new();
@@ -130,19 +123,44 @@ async fn write(
     true
 }
 
-/// A record, or `None` and counted when it is not one of ours.
-fn read(record: &Record) -> Option<HistoryRecord> {
-    match serde_json::from_slice(&record.value) {
-        Ok(record) => Some(record),
-        Err(_) => {
+/// Writes records in one transaction, trying until the database takes it. Answers `false` when stopped
+/// before that.
+async fn write_some(history: &History, records: &[HistoryRecord], shutdown: &CancellationToken) -> bool {
+    let mut backoff = Backoff::default();
+    loop {
+        match history.write(records).await {
+            Ok(()) => {
+                HISTORY.works();
+                return true;
+            }
+            Err(error @ CatalogError::Unavailable(_)) => {
+                HISTORY.failed(&error);
+                if backoff.wait(shutdown).await {
+                    return false;
+                }
+            }
+            Err(error) => {
+                // Not the database's absence: these will never be taken.
+                tracing::error!(%error, records = records.len(), "history refuses records; they are left out");
+                metrics::counter!(names::HISTORY_DROPPED).increment(records.len() as u64);
+                return true;
+            }
+        }
+    }
+}
+
+/// The history records of a record of the topic; what is not one of ours is counted.
+fn read(record: &Record) -> impl Iterator<Item = HistoryRecord> {
+    read_lines(&record.value).filter_map(|read| {
+        if read.is_err() {
             metrics::counter!(names::HISTORY_DROPPED).increment(1);
             tracing::warn!(
                 topic = %record.position.topic, partition = record.position.partition, offset = record.position.offset,
-                "unreadable record in the attempts topic; left out"
+                "unreadable line in the attempts topic; left out"
             );
-            None
         }
-    }
+        read.ok()
+    })
 }
 
 async fn expire_rows(history: &History, before: Millis) {

@@ -1,7 +1,8 @@
 //! What happened: the records of the attempts topic, which the recorder turns into history.
 //!
 //! History is a by-product: a record lost here loses a line in a list, never a delivery. Records
-//! are JSON with short names, since there is one for every event and one for every attempt.
+//! are JSON with short names, since there is one for every event and one for every attempt. They travel
+//! many together, one a line: a log's record costs more than what is in it.
 
 use crate::delivery::{Delivery, DeliveryStatus};
 use crate::event::{Event, Position};
@@ -12,12 +13,38 @@ use std::sync::Arc;
 
 /// One record of the attempts topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
 pub enum HistoryRecord {
     /// An event was accepted and matched (or not: then `targets` is empty).
     Event(EventRecord),
     /// A delivery was tried, or ended without being tried.
     Attempt(AttemptRecord),
+}
+
+/// About how many bytes of lines go together: far below what a log takes as one record (1 MiB in Kafka
+/// by default), even if the last line is the longest there can be.
+const LINES_BYTES: usize = 256 << 10;
+
+/// Records as lines of JSON, as many together as one record of the log takes.
+pub fn write_lines<'r>(records: impl IntoIterator<Item = &'r HistoryRecord>) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    for record in records {
+        if all.last().is_none_or(|lines| lines.len() >= LINES_BYTES) {
+            all.push(Vec::new());
+        }
+        if let Some(lines) = all.last_mut() {
+            // Unwrap safety: text and numbers under fixed names, written to memory, cannot fail.
+            serde_json::to_writer(&mut *lines, record).expect("plain fields serialise");
+            lines.push(b'\n');
+        }
+    }
+    all
+}
+
+/// The records of lines; an error for each line that is none.
+pub fn read_lines(lines: &[u8]) -> impl Iterator<Item = Result<HistoryRecord, serde_json::Error>> {
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(serde_json::from_slice)
 }
 
 /// An event as accepted, and the targets it matched.
@@ -159,7 +186,7 @@ mod tests {
     fn assert_golden(record: &HistoryRecord, golden: &str) {
         assert_eq!(serde_json::to_string(record).unwrap(), golden);
         assert_eq!(&serde_json::from_str::<HistoryRecord>(golden).unwrap(), record);
-        let with_more = golden.replacen('{', r#"{"new":{"a":[1,null]},"#, 1);
+        let with_more = golden.replacen(":{", r#":{"new":{"a":[1,null]},"#, 1);
         assert_eq!(
             &serde_json::from_str::<HistoryRecord>(&with_more).unwrap(),
             record
@@ -233,6 +260,38 @@ mod tests {
             &HistoryRecord::Attempt(attempt_record(DeliveryStatus::Canceled)),
             include_str!("../golden/history_end.json"),
         );
+    }
+
+    #[test]
+    fn records_travel_together_one_a_line_and_a_bad_line_costs_only_itself() {
+        let end = HistoryRecord::Attempt(attempt_record(DeliveryStatus::Canceled));
+        let mut other = attempt_record(DeliveryStatus::Retrying);
+        other.attempt = Some(Attempt {
+            started_at: Millis(1),
+            duration_ms: 1,
+            status_code: None,
+            error: None,
+            response: Some("two\nlines".to_owned()),
+        });
+        let other = HistoryRecord::Attempt(other);
+        let written = write_lines([&end, &other]);
+        assert_eq!(written.len(), 1);
+        let read: Vec<_> = read_lines(&written[0]).collect::<Result<_, _>>().unwrap();
+        assert_eq!(read, [end.clone(), other.clone()]);
+
+        let damaged = [b"{\"event\":7}\n".as_slice(), &written[0]].concat();
+        let read: Vec<_> = read_lines(&damaged).collect();
+        assert!(read[0].is_err());
+        assert_eq!(
+            read.into_iter().flatten().collect::<Vec<_>>(),
+            [end.clone(), other]
+        );
+
+        assert!(write_lines([]).is_empty());
+        assert_eq!(read_lines(b"").count(), 0);
+        let many = write_lines(std::iter::repeat_n(&end, 5_000));
+        assert!(many.len() > 1 && many.iter().all(|lines| lines.len() < LINES_BYTES + 1_000));
+        assert_eq!(many.iter().flat_map(|lines| read_lines(lines)).count(), 5_000);
     }
 
     #[test]
