@@ -8,7 +8,9 @@ use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 static READING: Outage = Outage::new("event log (read)");
@@ -26,6 +28,16 @@ struct Finished {
 struct Assigned {
     epoch: u64,
     ledger: Ledger,
+}
+
+/// What the reader meets next: without room for records, only changes of assignment. These cannot
+/// wait: whoever is to have a revoked partition waits for us.
+async fn come(reader: &mut dyn LogReader, room: bool) -> Result<LogEvent, LogError> {
+    if room {
+        reader.next().await
+    } else {
+        Ok(reader.change().await)
+    }
 }
 
 /// Reads, begins, finishes and stores.
@@ -68,9 +80,11 @@ impl Intake {
     /// When the log refuses to be read, or too much of it is unreadable.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
         let mut backoff = Backoff::default();
-        let mut lag = tokio::time::interval(std::time::Duration::from_secs(5));
+        let mut resting: Option<Instant> = None;
+        let mut lag = tokio::time::interval(Duration::from_secs(5));
         let result = loop {
             self.begin_waiting();
+            let room = self.waiting.is_empty() && resting.is_none();
             // Completions first: they make room, and they move the offsets.
             tokio::select! {
                 biased;
@@ -80,32 +94,44 @@ impl Intake {
                         break Err(error);
                     }
                 }
-                event = self.reader.next(), if self.waiting.is_empty() => match event {
+                event = come(self.reader.as_mut(), room) => match event {
                     Ok(event) => {
-                        READING.works();
-                        backoff = Backoff::default();
+                        if room {
+                            READING.works();
+                            backoff = Backoff::default();
+                        }
                         self.meet(event);
                     }
                     Err(error @ LogError::Refused(_)) => break Err(error.into()),
                     Err(error @ LogError::Unavailable(_)) => {
                         READING.failed(&error);
-                        if backoff.wait(&shutdown).await {
-                            break Ok(());
-                        }
+                        resting = Some(Instant::now() + backoff.next_pause());
                     }
                 },
+                () = tokio::time::sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => resting = None,
                 _ = lag.tick() => self.show_lag(),
             }
         };
         self.waiting.clear();
         if result.is_ok() {
-            while let Some(finished) = self.running.join_next().await {
-                self.finish(finished)?;
-            }
+            self.drain().await?;
         }
         self.running.shutdown().await;
         self.reader.close().await;
         result
+    }
+
+    /// Finishes what has begun. Partitions may be taken away meanwhile: a release that stops all
+    /// members one after the other moves them around.
+    async fn drain(&mut self) -> Result<(), RunError> {
+        while !self.running.is_empty() {
+            tokio::select! {
+                biased;
+                Some(finished) = self.running.join_next() => self.finish(finished)?,
+                change = self.reader.change() => self.meet(change),
+            }
+        }
+        Ok(())
     }
 
     fn meet(&mut self, event: LogEvent) {
@@ -114,12 +140,17 @@ impl Intake {
             LogEvent::Assigned(partitions) => {
                 for partition in partitions {
                     self.epoch += 1;
+                    // Taken and given back before its old work was done: that has nothing to say any more.
+                    for (leaving, _) in &mut self.leaving {
+                        leaving.retain(|left| *left != partition);
+                    }
                     let fresh = Assigned {
                         epoch: self.epoch,
                         ledger: Ledger::default(),
                     };
                     self.assigned.insert(partition, fresh);
                 }
+                self.let_go();
             }
             LogEvent::Revoked { partitions, drained } => {
                 let gone = |record: &Record| {

@@ -133,6 +133,15 @@ pub trait LogReader: Send {
     /// [`LogError::Unavailable`] for a passing fault: call again. [`LogError::Refused`]: stop.
     async fn next(&mut self) -> Result<LogEvent, LogError>;
 
+    /// Waits for the next `Assigned` or `Revoked`, and leaves the records before it where they are:
+    /// for a service that has no room for records, and must not keep partitions from others meanwhile.
+    /// Changes come in their order, each once, here or by [`LogReader::next`]. Cancel safe.
+    ///
+    /// A log that takes nothing away tells by `next` alone, and this never answers.
+    async fn change(&mut self) -> LogEvent {
+        std::future::pending().await
+    }
+
     /// Notes that everything before `next_offset` of this partition is finished. Made durable soon
     /// and at [`LogReader::close`]; ignored for a partition that is no longer this reader's.
     fn store(&self, partition: &Partition, next_offset: i64);

@@ -8,7 +8,7 @@ use platform::event_log::kafka::{KafkaConfig, KafkaLog};
 use platform::event_log::{Drained, EventLog, LogError, LogEvent, LogReader, NewRecord, Partition, Record};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const PARTITIONS: i32 = 4;
@@ -118,6 +118,54 @@ async fn a_revoked_partition_waits_for_its_drain_and_goes_on_after_what_was_stor
         .await;
         numbers.sort_unstable();
         assert_eq!(numbers, Vec::from_iter(200..300));
+        first.close().await;
+        second.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_without_room_for_records_hears_of_what_is_taken_from_it() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let (log, topic) = opened(&broker).await;
+        let group = unique("group");
+        // More than lies ready for a reader, so that its partitions are paused.
+        log.append(&topic, numbered(0..20_000)).await.unwrap();
+        let mut first = subscribe(&log, &group, &topic).await;
+        let assigned = soon("assignment", first.change()).await;
+        assert!(
+            matches!(&assigned, LogEvent::Assigned(given) if given.len() == PARTITIONS as usize),
+            "{assigned:?}"
+        );
+        let mut second = subscribe(&log, &group, &topic).await;
+        let revoked = soon("revocation", first.change()).await;
+        let LogEvent::Revoked { partitions, drained } = revoked else {
+            panic!("{revoked:?} before the revocation");
+        };
+        let told = Instant::now();
+        drop(drained);
+        let given = soon("assignment", second.change()).await;
+        assert!(
+            matches!(&given, LogEvent::Assigned(given) if HashSet::<&Partition>::from_iter(given) == HashSet::from_iter(&partitions)),
+            "{given:?}"
+        );
+        // A drain that nobody tells of takes five seconds.
+        assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+
+        // All of them are there still, each for one of the two.
+        let mut numbers = HashSet::new();
+        soon("all records", async {
+            while numbers.len() < 20_000 {
+                let event = tokio::select! {
+                    event = first.next() => event.unwrap(),
+                    event = second.next() => event.unwrap(),
+                };
+                if let LogEvent::Records(records) = event {
+                    numbers.extend(records.iter().map(number));
+                }
+            }
+        })
+        .await;
         first.close().await;
         second.close().await;
     })

@@ -162,6 +162,26 @@ impl Mailbox {
         }
     }
 
+    /// Waits for the next change of assignment, past records. These are of other partitions: what
+    /// waited of a revoked one is dropped with its revocation, which is told before it is given again.
+    pub(super) async fn change(&self) -> LogEvent {
+        loop {
+            if let Some(change) = self.take_change() {
+                return change;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    fn take_change(&self) -> Option<LogEvent> {
+        let mut state = self.lock();
+        let at = state
+            .events
+            .iter()
+            .position(|event| !matches!(event, LogEvent::Records(_)))?;
+        state.events.remove(at)
+    }
+
     fn take(&self) -> Option<Result<LogEvent, LogError>> {
         let mut state = self.lock();
         let Some(event) = state.events.pop_front() else {
@@ -272,6 +292,24 @@ mod tests {
         assert!(drained.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected));
         let held = mailbox.lock();
         assert_eq!((held.records, held.bytes), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn changes_are_told_past_the_records_and_in_their_order() {
+        let mailbox = Mailbox::default();
+        mailbox.assigned(vec![partition(0)]);
+        mailbox.push(record(0, 1));
+        mailbox.flush();
+        mailbox.assigned(vec![partition(1)]);
+        let _drained = mailbox.revoked(vec![partition(1)]);
+        assert!(matches!(mailbox.change().await, LogEvent::Assigned(given) if given == [partition(0)]));
+        assert!(matches!(mailbox.change().await, LogEvent::Assigned(given) if given == [partition(1)]));
+        assert!(matches!(mailbox.change().await, LogEvent::Revoked { .. }));
+        assert!(mailbox.take_change().is_none());
+        let Ok(LogEvent::Records(records)) = mailbox.next().await else {
+            panic!("not the records");
+        };
+        assert_eq!(records, [record(0, 1)]);
     }
 
     #[tokio::test]

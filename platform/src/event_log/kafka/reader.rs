@@ -62,6 +62,10 @@ impl LogReader for KafkaReader {
         self.mailbox.next().await
     }
 
+    async fn change(&mut self) -> LogEvent {
+        self.mailbox.change().await
+    }
+
     fn store(&self, partition: &Partition, next_offset: i64) {
         self.progress.store(partition, next_offset);
     }
