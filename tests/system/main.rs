@@ -1,10 +1,11 @@
 //! The whole system: the real binary as a child process, driven and judged from outside.
 //!
-//! `product` runs the binary, `sink` receives its deliveries, `world` names what a test uses of the real
+//! `product` runs the binary, `sink` receives its deliveries, `load` is load and what became of it, `world` names what a test uses of the real
 //! Kafka, SQS, S3 and Postgres, `queue_front` stands between the product and SQS. All else is tests.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the product said")]
 
 mod answer;
+mod load;
 mod product;
 // mod queue_front;
 mod sink;
