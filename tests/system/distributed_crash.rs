@@ -4,7 +4,7 @@
 use crate::load::{Pace, all_arrive, duplicates, load, moments};
 use crate::queue_front::QueueFront;
 use crate::secs;
-use crate::sink::Sink;
+use crate::sink::{Behaviour, Sink};
 use crate::world::World;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -43,6 +43,8 @@ async fn killed_under_load_nothing_accepted_is_lost_and_no_more_comes_twice_than
     let mut product = world.start(&setup, "all").await;
     for path in paths {
         product.endpoint(&sink, path, &["load.*"]).await;
+        // Slow enough that some are always being delivered, and others wait for a permit.
+        sink.answer(path, Behaviour::default().after(Duration::from_millis(60)));
     }
     let mut moments = moments();
     let (mut events, mut deaths) = (Vec::new(), Vec::new());
