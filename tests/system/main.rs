@@ -1,23 +1,34 @@
 //! The whole system: the real binary as a child process, driven and judged from outside.
 //!
-//! `product` runs the binary, `sink` receives its deliveries, `world` names what a test uses of the real
-//! Kafka, SQS, S3 and Postgres, `queue_front` stands between the product and SQS. All else is tests.
+//! `product` runs the binary, `sink` receives its deliveries. `world` names what a test uses of the real
+//! Kafka, SQS, S3 and Postgres, which `kafka` and `aws` speak to past the product; `clients` are in Python.
+//! `queue_front` stands between the product and SQS, `tcp_front` before Postgres, `registry` is one of
+//! schemas, `load` is load and what became of it. All else is tests.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the product said")]
 
 mod answer;
+mod aws;
+mod clients;
+mod kafka;
+mod load;
 mod product;
-// mod queue_front;
+mod queue_front;
+mod registry;
 mod sink;
-// mod world;
+mod tcp_front;
+mod world;
 
+mod away;
 mod bad_input;
 mod bad_requests;
 mod crash;
-// mod distributed;
+mod distributed;
+mod distributed_crash;
 mod first_minutes;
+mod framings;
 mod history_story;
 mod invariants;
-// mod queue_invariants;
+mod queue_invariants;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
