@@ -75,7 +75,7 @@ impl Enqueue {
             metrics::counter!(names::EVENTS_UNMATCHED).increment(1);
             return Ok(());
         }
-        match self.fan_out(event, &targets).await {
+        match self.fan_out(&event, &record, &targets).await {
             Ok(()) => Ok(()),
             Err(poison) => self.bury(record, poison).await,
         }
@@ -83,8 +83,8 @@ impl Enqueue {
 
     /// Sends one delivery per target, the payload stored before the first of them. One that the queue
     /// refuses does not keep the others back.
-    async fn fan_out(&self, event: Event, targets: &[TargetId]) -> Result<(), Poison> {
-        let payload = self.spill.place(&event).await?;
+    async fn fan_out(&self, event: &Event, record: &Record, targets: &[TargetId]) -> Result<(), Poison> {
+        let payload = self.spill.place(event, record).await?;
         let mut refused = None;
         let mut sending = JoinSet::new();
         for (place, target) in targets.iter().enumerate() {
@@ -93,7 +93,7 @@ impl Enqueue {
             {
                 refused = acknowledged(sent).await.err().or(refused);
             }
-            let message = message(&Delivery::first(&event, *target, payload.clone()));
+            let message = message(&Delivery::first(event, *target, payload.clone()));
             if place + 1 == targets.len() && sending.is_empty() {
                 // The usual fan-out of one needs no task of its own.
                 refused = acknowledged(Ok(self.sender.send(message).await))

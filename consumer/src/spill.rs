@@ -2,6 +2,7 @@
 
 use crate::config::PayloadPlace;
 use crate::poison::Poison;
+use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::payload_store::{PayloadError, PayloadStore};
 use platform::telemetry::Outage;
@@ -35,13 +36,14 @@ impl Spill {
     ///
     /// # Errors
     /// When the event's key holds another payload: two events with one id and different bodies.
-    pub async fn place(&self, event: &Event) -> Result<Payload, Poison> {
-        match self.place {
-            PayloadPlace::Log => return Ok(Payload::Logged),
-            PayloadPlace::Message if schemas::wire::inline_size(&event.payload) <= self.inline_limit => {
-                return Ok(Payload::Inline(event.payload.clone()));
-            }
-            PayloadPlace::Message => {}
+    pub async fn place(&self, event: &Event, record: &Record) -> Result<Payload, Poison> {
+        if self.place == PayloadPlace::Log
+            && let Some((at, len)) = range(&event.payload, &record.value)
+        {
+            return Ok(Payload::Logged { at, len });
+        }
+        if schemas::wire::inline_size(&event.payload) <= self.inline_limit {
+            return Ok(Payload::Inline(event.payload.clone()));
         }
         let key = key(event);
         let mut backoff = Backoff::default();
@@ -63,10 +65,35 @@ impl Spill {
     }
 }
 
+/// Where a payload lies within its record's value: first byte and length. `None` when it does not, since
+/// its schema made another copy of it.
+fn range(payload: &[u8], value: &[u8]) -> Option<(u32, u32)> {
+    let at = payload.as_ptr().addr().checked_sub(value.as_ptr().addr())?;
+    let within = at.checked_add(payload.len())? <= value.len();
+    within.then_some((u32::try_from(at).ok()?, u32::try_from(payload.len()).ok()?))
+}
+
 /// `<2 hex digits of the hash>/<tenant>/<event id>-<16 hex digits>`: spread over prefixes by hash, and
 /// the same at each re-read. The digits of the payload's own hash keep two payloads under one event id
 /// apart, so that neither is delivered in the other's place.
 fn key(event: &Event) -> String {
     let hash = sha256_hex(&event.payload);
     format!("{}/{}/{}-{}", &hash[..2], event.tenant, event.id, &hash[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn a_payload_is_found_in_its_record_and_a_copy_is_not() {
+        let value = Bytes::from(vec![b'x'; 100]);
+        assert_eq!(range(&value.slice(10..30), &value), Some((10, 20)));
+        assert_eq!(range(&value, &value), Some((0, 100)));
+        let other = Bytes::from(vec![b'x'; 100]);
+        assert_eq!(range(&other, &value), None);
+        assert_eq!(range(&value, &value.slice(1..)), None);
+        assert_eq!(range(&value, &value.slice(..99)), None);
+    }
 }

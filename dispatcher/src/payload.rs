@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use platform::event_log::{EventLog, LogError};
 use platform::payload_store::{PayloadError, PayloadStore};
-use schemas::avro::Decoder;
 use schemas::delivery::{Delivery, Payload, PayloadPointer};
 use std::sync::Arc;
 
@@ -22,7 +21,6 @@ pub enum NoPayload {
 pub struct Payloads {
     store: Arc<dyn PayloadStore>,
     log: Arc<dyn EventLog>,
-    decoder: Decoder,
     /// Stored payloads just fetched: one event's deliveries come together.
     fetched: moka::future::Cache<String, Bytes>,
 }
@@ -40,12 +38,7 @@ impl Payloads {
             .weigher(weigh)
             .time_to_live(std::time::Duration::from_secs(60))
             .build();
-        Self {
-            store,
-            log,
-            decoder: Decoder::new(),
-            fetched,
-        }
+        Self { store, log, fetched }
     }
 
     /// The bytes to send.
@@ -56,7 +49,7 @@ impl Payloads {
         match &delivery.payload {
             Payload::Inline(payload) => Ok(payload.clone()),
             Payload::Stored(pointer) => self.stored(pointer).await,
-            Payload::Logged => self.logged(delivery).await,
+            Payload::Logged { at, len } => self.logged(delivery, *at as usize, *len as usize).await,
         }
     }
 
@@ -71,12 +64,12 @@ impl Payloads {
         })
     }
 
-    async fn logged(&self, delivery: &Delivery) -> Result<Bytes, NoPayload> {
+    async fn logged(&self, delivery: &Delivery, at: usize, len: usize) -> Result<Bytes, NoPayload> {
         match self.log.read_at(&delivery.position).await {
-            Ok(Some(record)) => match self.decoder.decode_raw(&record.value) {
-                Ok(event) => Ok(event.payload),
-                Err(error) => Err(NoPayload::Lost(error.to_string())),
-            },
+            Ok(Some(record)) if at.saturating_add(len) <= record.value.len() => {
+                Ok(record.value.slice(at..at + len))
+            }
+            Ok(Some(_)) => Err(NoPayload::Lost("the log holds another record there".to_owned())),
             Ok(None) => Err(NoPayload::Lost("the log no longer holds the event".to_owned())),
             Err(LogError::Unavailable(why) | LogError::Refused(why)) => Err(NoPayload::Away(why)),
         }

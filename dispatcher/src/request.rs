@@ -112,7 +112,7 @@ mod tests {
             attempt: 3,
             due_at: None,
             reason: None,
-            payload: Payload::Logged,
+            payload: Payload::Logged { at: 0, len: 11 },
         }
     }
 

@@ -52,7 +52,7 @@ mod tests {
             attempt: 2,
             due_at: due_at.map(Millis),
             reason: None,
-            payload: Payload::Logged,
+            payload: Payload::Logged { at: 0, len: 11 },
         }
     }
 

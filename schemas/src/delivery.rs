@@ -27,9 +27,14 @@ pub enum Payload {
     Inline(Bytes),
     /// In the payload store: it was too large for a message.
     Stored(PayloadPointer),
-    /// In the event log, at the delivery's `position`: log and queue share one process's disk, so
-    /// a payload is written once whatever the fan-out.
-    Logged,
+    /// In the event log, within the record at the delivery's `position`: log and queue share one
+    /// process's disk, so a payload is written once whatever the fan-out.
+    Logged {
+        /// The payload's first byte within the record's value.
+        at: u32,
+        /// Its length in bytes.
+        len: u32,
+    },
 }
 
 /// One event on its way to one target.

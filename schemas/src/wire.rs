@@ -10,7 +10,7 @@
 //! | `base64` | the payload in base64 | [`Payload::Inline`], anything else |
 //! | `empty` | `-` | [`Payload::Inline`] of no bytes: a queue takes no empty body |
 //! | `stored` | `-` | [`Payload::Stored`], the pointer in `ptr` |
-//! | `log` | `-` | [`Payload::Logged`], at the position in `ps` |
+//! | `log` | `-` | [`Payload::Logged`], in the record at the position in `ps`, first byte and length in `rg` |
 //!
 //! SQS takes `#x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF` and answers
 //! `InvalidMessageContents` to anything else, in a body as in an attribute (SendMessage in the SQS
@@ -87,6 +87,8 @@ struct Written<'a> {
     enc: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ptr: Option<&'a PayloadPointer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rg: Option<(u32, u32)>,
 }
 
 // By reference: serde's signature.
@@ -118,6 +120,7 @@ struct Read<'a> {
     #[serde(borrow)]
     enc: Option<Text<'a>>,
     ptr: Option<PayloadPointer>,
+    rg: Option<(u32, u32)>,
 }
 
 /// Text borrowed where it has no escapes. serde borrows into a `Cow` only where a field says so,
@@ -141,7 +144,11 @@ pub fn encode(delivery: &Delivery) -> WireMessage {
         Payload::Inline(payload) if is_queue_text(payload) => (payload.clone(), None, None),
         Payload::Inline(payload) => (Bytes::from(STANDARD.encode(payload)), Some("base64"), None),
         Payload::Stored(pointer) => (Bytes::from_static(NO_BODY), Some("stored"), Some(pointer)),
-        Payload::Logged => (Bytes::from_static(NO_BODY), Some("log"), None),
+        Payload::Logged { .. } => (Bytes::from_static(NO_BODY), Some("log"), None),
+    };
+    let rg = match delivery.payload {
+        Payload::Logged { at, len } => Some((at, len)),
+        Payload::Inline(_) | Payload::Stored(_) => None,
     };
     let written = Written {
         v: VERSION,
@@ -159,6 +166,7 @@ pub fn encode(delivery: &Delivery) -> WireMessage {
         why: delivery.reason.as_deref(),
         enc,
         ptr,
+        rg,
     };
     // Unwrap safety: text and numbers under fixed names, written to memory, cannot fail.
     let attribute = serde_json::to_string(&written).expect("plain fields serialise");
@@ -212,7 +220,10 @@ pub fn decode(body: Bytes, attribute: &str) -> Result<Delivery, WireError> {
             }
             Some("empty") => Payload::Inline(Bytes::new()),
             Some("stored") => Payload::Stored(read.ptr.ok_or(WireError::MissingField("ptr"))?),
-            Some("log") => Payload::Logged,
+            Some("log") => {
+                let (at, len) = read.rg.ok_or(WireError::MissingField("rg"))?;
+                Payload::Logged { at, len }
+            }
             Some(_) => return Err(WireError::BadEncoding),
         },
     })

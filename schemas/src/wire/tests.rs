@@ -83,7 +83,7 @@ fn a_delivery_without_its_payload_never_changes_its_form() {
     let (body, attribute) = golden!("delivery_stored");
     assert_golden(&delivery(Payload::Stored(pointer())), body, attribute);
     let (body, attribute) = golden!("delivery_logged");
-    assert_golden(&delivery(Payload::Logged), body, attribute);
+    assert_golden(&delivery(Payload::Logged { at: 17, len: 37 }), body, attribute);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn any_payload() -> impl Strategy<Value = Payload> {
                 sha256,
             })
         }),
-        Just(Payload::Logged),
+        (any::<u32>(), any::<u32>()).prop_map(|(at, len)| Payload::Logged { at, len }),
     ]
 }
 
