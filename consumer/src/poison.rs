@@ -145,7 +145,7 @@ impl DeadLetters {
 
 /// The record as it was, with its place and the reason in headers of our own.
 fn copy_of(record: Record, poison: &Poison) -> NewRecord {
-    let mut headers = record.headers;
+    let mut headers = record.headers.to_vec();
     let position = record.position;
     let text = |text: String| Bytes::from(text.into_bytes());
     headers.push(("hookwright-topic".into(), text(position.topic.to_string())));

@@ -197,7 +197,7 @@ impl World {
                 timestamp: Millis(0),
                 key: None,
                 value: Bytes::from(format!("{partition}@{offset}")),
-                headers: Vec::new(),
+                headers: Vec::new().into(),
             })
             .collect();
         self.records.send(records).unwrap();

@@ -59,7 +59,8 @@ async fn append(log: Arc<dyn EventLog>, topic: String, mut queue: mpsc::Receiver
         let records: Vec<NewRecord> = write_lines(&batch)
             .into_iter()
             .map(|lines| NewRecord {
-                value: lines.into(),
+                // Exactly as long as it is: it stays in memory for a while.
+                value: lines.into_boxed_slice().into(),
                 ..NewRecord::default()
             })
             .collect();

@@ -131,7 +131,7 @@ pub async fn a_record_comes_back_with_all_it_carries(world: TheWorld) {
     for (index, (record, read)) in records.iter().zip(&read).enumerate() {
         assert_eq!(read.key, record.key, "record {index}");
         assert!(read.value == record.value, "record {index}: another value");
-        assert_eq!(read.headers, record.headers, "record {index}");
+        assert_eq!(*read.headers, *record.headers, "record {index}");
         assert_eq!(read.position, positions[index], "record {index}");
         assert!(read.timestamp.0 > 0, "record {index}");
     }
@@ -271,7 +271,7 @@ pub async fn a_record_is_read_back_by_its_place(world: TheWorld) {
             .unwrap();
         assert_eq!(found.position, positions[index]);
         assert_eq!(found.value, records[index].value);
-        assert_eq!(found.headers, records[index].headers);
+        assert_eq!(*found.headers, *records[index].headers);
         assert_eq!(found.key, records[index].key);
     }
 }

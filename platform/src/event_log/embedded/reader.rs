@@ -87,8 +87,13 @@ impl Member {
                 Found::Records(records) => records,
                 Found::OnDisk => {
                     let (topic, from) = (part.topic.clone(), part.next);
-                    let read = move |db: &_| rows::scan(db, &topic, from, Budget::batch());
-                    self.log.scans.read(read).await?
+                    let read = {
+                        let topic = topic.clone();
+                        move |db: &_| rows::scan(db, &topic, from, Budget::batch())
+                    };
+                    let records = self.log.scans.read(read).await?;
+                    self.log.chunks.scanned(&topic, &records);
+                    records
                 }
             };
             // Nothing is awaited from here on: a dropped call has moved nothing.

@@ -58,6 +58,16 @@ pub(super) fn size(record: &NewRecord) -> usize {
     record.value.len() + record.key.as_ref().map_or(0, Bytes::len) + headers
 }
 
+/// What a record takes in memory, about.
+pub(super) fn weight(record: &Record) -> usize {
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 64)
+        .sum();
+    record.value.len() + record.key.as_ref().map_or(0, Bytes::len) + headers + size_of::<Record>()
+}
+
 /// Headers as one value: for each the length of name and value as little-endian `u32`, then both.
 /// None are `NULL`.
 pub(super) fn encode(headers: &[(String, Bytes)]) -> Option<Vec<u8>> {
@@ -140,7 +150,7 @@ fn record(topic: &Topic, row: &Row<'_>) -> rusqlite::Result<Record> {
         timestamp: Millis(row.get(1)?),
         key: row.get_ref(2)?.as_blob_or_null()?.map(Bytes::copy_from_slice),
         value: Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?),
-        headers,
+        headers: headers.into(),
     })
 }
 
@@ -158,8 +168,9 @@ struct Kept {
     asked: VecDeque<(i64, i64)>,
 }
 
-/// How many chunks are kept: 4 MiB of records at most, unless a single one is larger than a chunk.
-const CHUNKS: usize = 8;
+/// How many chunks are kept, and bytes of them: the newest one in any case.
+const CHUNKS: usize = 16;
+const CHUNKS_BYTES: usize = 6 << 20;
 /// How many reads are remembered, and how near one must be to be a neighbour.
 const ASKED: usize = 16;
 const NEAR: u64 = 256;
@@ -167,6 +178,7 @@ const NEAR: u64 = 256;
 #[derive(Debug)]
 struct Chunk {
     topic: i64,
+    bytes: usize,
     records: Vec<Record>,
 }
 
@@ -207,14 +219,39 @@ impl Chunks {
             .filter(|first| first.position.offset == offset)
             .cloned();
         if found.is_some() && near {
-            let chunks = &mut lock(&self.0).chunks;
-            chunks.truncate(CHUNKS - 1);
-            chunks.push_front(Chunk {
-                topic: topic.id,
-                records,
-            });
+            self.keep(topic, records);
         }
         Ok(found)
+    }
+
+    /// Keeps records of a batch that a reader got from the file, if single records of that topic are asked
+    /// for: those of the batch will be next.
+    pub(super) fn scanned(&self, topic: &Topic, records: &[Record]) {
+        let wanted = lock(&self.0).asked.iter().any(|(asked, _)| *asked == topic.id);
+        if wanted {
+            self.keep(topic, records.to_vec());
+        }
+    }
+
+    fn keep(&self, topic: &Topic, records: Vec<Record>) {
+        let bytes = records.iter().map(weight).sum();
+        let chunks = &mut lock(&self.0).chunks;
+        chunks.push_front(Chunk {
+            topic: topic.id,
+            bytes,
+            records,
+        });
+        let mut room = CHUNKS_BYTES;
+        let fitting = chunks
+            .iter()
+            .take(CHUNKS)
+            .take_while(|chunk| {
+                let fits = room > 0;
+                room = room.saturating_sub(chunk.bytes);
+                fits
+            })
+            .count();
+        chunks.truncate(fitting);
     }
 }
 

@@ -149,7 +149,7 @@ impl Batch for Store {
                     timestamp: at,
                     key: record.key,
                     value: record.value,
-                    headers: record.headers,
+                    headers: record.headers.into(),
                 }));
                 if !touched.iter().any(|other| other.id == topic.id) {
                     touched.push(topic.clone());

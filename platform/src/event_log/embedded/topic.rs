@@ -1,7 +1,7 @@
 //! A topic: its newest records in memory, and whom to wake when more come.
 
 use super::super::Record;
-use super::rows::Budget;
+use super::rows::{Budget, weight};
 use crate::sqlite::lock;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// How many records, and bytes of them, a topic keeps in memory.
 const TAIL_RECORDS: usize = 8_192;
-const TAIL_BYTES: usize = 8 << 20;
+const TAIL_BYTES: usize = 4 << 20;
 
 /// A topic that is durably there.
 #[derive(Debug)]
@@ -126,14 +126,4 @@ impl Tail {
         let from_end = usize::try_from(self.end.checked_sub(offset)?).ok()?;
         self.records.len().checked_sub(from_end)
     }
-}
-
-/// What a record takes in memory, about.
-fn weight(record: &Record) -> usize {
-    let headers: usize = record
-        .headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 64)
-        .sum();
-    record.value.len() + record.key.as_ref().map_or(0, bytes::Bytes::len) + headers + size_of::<Record>()
 }

@@ -255,7 +255,7 @@ mod tests {
             timestamp: Millis(0),
             key: None,
             value: Bytes::from_static(b"value"),
-            headers: Vec::new(),
+            headers: Vec::new().into(),
         }
     }
 

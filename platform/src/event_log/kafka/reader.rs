@@ -114,7 +114,7 @@ pub(super) fn record(topic: &Arc<str>, message: &BorrowedMessage<'_>) -> Record 
         timestamp: message.timestamp().to_millis().map_or_else(now, Millis),
         key: message.key().map(Bytes::copy_from_slice),
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
-        headers,
+        headers: headers.into(),
     }
 }
 
