@@ -279,7 +279,11 @@ impl Process {
             payload_place: place,
             schema_registry: config.kafka.schema_registry.clone(),
             poison_share: config.events.poison_share,
-            in_flight: 1_024,
+            // A queue over the network needs many batches on their way, one on this disk a group commit.
+            in_flight: match config.queue.kind {
+                QueueKind::Sqs => 1_024,
+                QueueKind::Embedded => 256,
+            },
             in_flight_bytes: 32 << 20,
             match_memory: 16 << 20,
         };

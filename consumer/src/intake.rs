@@ -3,13 +3,14 @@
 use crate::RunError;
 use crate::enqueue::Enqueue;
 use crate::ledger::Ledger;
+use platform::delivery_queue::{DeliveryQueue, QueueName};
 use platform::event_log::{Drained, LogError, LogEvent, LogReader, Partition, Record};
 use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,7 @@ async fn come(reader: &mut dyn LogReader, room: bool) -> Result<LogEvent, LogErr
 /// Reads, begins, finishes and stores.
 pub struct Intake {
     reader: Box<dyn LogReader>,
+    queue: Arc<dyn DeliveryQueue>,
     step: Arc<Enqueue>,
     max_events: usize,
     max_bytes: usize,
@@ -59,9 +61,16 @@ pub struct Intake {
 impl Intake {
     /// An intake with nothing assigned yet.
     #[must_use]
-    pub fn new(reader: Box<dyn LogReader>, step: Arc<Enqueue>, max_events: usize, max_bytes: usize) -> Self {
+    pub fn new(
+        reader: Box<dyn LogReader>,
+        queue: Arc<dyn DeliveryQueue>,
+        step: Arc<Enqueue>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Self {
         Self {
             reader,
+            queue,
             step,
             max_events,
             max_bytes,
@@ -83,17 +92,22 @@ impl Intake {
         let mut resting: Option<Instant> = None;
         let mut lag = tokio::time::interval(Duration::from_secs(5));
         let result = loop {
-            self.begin_waiting();
+            // What the queue is too full for waits where it is durable: in the log.
+            let crowded = self.queue.is_crowded(QueueName::Dispatch);
+            if !crowded {
+                self.begin_waiting();
+            }
             let room = self.waiting.is_empty() && resting.is_none();
             // Completions first: they make room, and they move the offsets.
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break Ok(()),
                 Some(finished) = self.running.join_next() => {
-                    if let Err(error) = self.finish(finished) {
+                    if let Err(error) = self.finish_all(finished) {
                         break Err(error);
                     }
                 }
+                () = self.queue.room(QueueName::Dispatch), if crowded => {}
                 event = come(self.reader.as_mut(), room) => match event {
                     Ok(event) => {
                         if room {
@@ -127,7 +141,7 @@ impl Intake {
         while !self.running.is_empty() {
             tokio::select! {
                 biased;
-                Some(finished) = self.running.join_next() => self.finish(finished)?,
+                Some(finished) = self.running.join_next() => self.finish_all(finished)?,
                 change = self.reader.change() => self.meet(change),
             }
         }
@@ -193,8 +207,19 @@ impl Intake {
         }
     }
 
+    /// Finishes this record and what else has finished.
+    fn finish_all(&mut self, first: Result<Finished, JoinError>) -> Result<(), RunError> {
+        let mut finished = Some(first);
+        while let Some(one) = finished {
+            self.finish(one)?;
+            finished = self.running.try_join_next();
+        }
+        self.let_go();
+        Ok(())
+    }
+
     /// The one place that stores offsets.
-    fn finish(&mut self, finished: Result<Finished, tokio::task::JoinError>) -> Result<(), RunError> {
+    fn finish(&mut self, finished: Result<Finished, JoinError>) -> Result<(), RunError> {
         let finished = match finished {
             Ok(finished) => finished,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -208,7 +233,6 @@ impl Intake {
         {
             self.reader.store(&finished.partition, next);
         }
-        self.let_go();
         Ok(())
     }
 

@@ -78,7 +78,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let decoders = TopicDecoders::new(&config)?;
     let topics = decoders.topics();
-    let (sender, sending) = Sender::new(parts.queue, QueueName::Dispatch);
+    let (sender, sending) = Sender::new(parts.queue.clone(), QueueName::Dispatch);
     let sending = tokio::spawn(sending);
     let step = Arc::new(Enqueue {
         decoders,
@@ -92,9 +92,15 @@ pub async fn run(
     });
     let reader = parts.log.subscribe(&config.group, &topics).await?;
     ready();
-    let result = Intake::new(reader, step.clone(), config.in_flight, config.in_flight_bytes)
-        .run(shutdown)
-        .await;
+    let result = Intake::new(
+        reader,
+        parts.queue,
+        step.clone(),
+        config.in_flight,
+        config.in_flight_bytes,
+    )
+    .run(shutdown)
+    .await;
     drop(step);
     sending.abort();
     result

@@ -15,7 +15,8 @@ use std::time::Duration;
 /// The longest delay of a message: 900 s, SQS's limit (quotas-messages in the SQS developer guide).
 pub const MAX_DELAY: Duration = Duration::from_secs(900);
 
-/// The most messages one receive may ask for: 10, SQS's limit.
+/// The most messages one receive of any queue may ask for: 10, SQS's limit. A queue may allow more
+/// ([`QueueLimits::receive_entries`]).
 pub const MAX_RECEIVE: usize = 10;
 
 /// The four queues.
@@ -101,6 +102,8 @@ pub struct QueueLimits {
     pub linger: Duration,
     /// How many batch calls should run at once.
     pub concurrency: usize,
+    /// The most messages one receive may ask for: at least [`MAX_RECEIVE`].
+    pub receive_entries: usize,
     /// How long a receive should wait for its first message.
     pub receive_wait: Duration,
     /// Whether a waiting receive may be dropped when the process stops: what it would have got is
@@ -140,7 +143,8 @@ pub trait DeliveryQueue: Send + Sync {
     /// One result per entry, in order: `Ok` once that entry is durable.
     async fn send(&self, queue: QueueName, batch: &[OutMessage]) -> Vec<Result<(), QueueError>>;
 
-    /// Receives up to `max` (at most [`MAX_RECEIVE`]) messages, waiting up to `wait` for the first.
+    /// Receives up to `max` (at most [`QueueLimits::receive_entries`]) messages, waiting up to `wait` for
+    /// the first.
     /// They are hidden from others for `visibility`. Not to be dropped half-way: what was received
     /// by a dropped call stays hidden until its visibility ends.
     ///
@@ -161,6 +165,13 @@ pub trait DeliveryQueue: Send + Sync {
     /// Sets the time until a received message is visible again; zero makes it visible now.
     /// One result per entry, in order.
     async fn extend(&self, queue: QueueName, entries: &[(Receipt, Duration)]) -> Vec<Result<(), QueueError>>;
+
+    /// Whether so much waits that who has a durable log behind it had better wait there too. Sending is
+    /// possible all the same. Always `false` of a queue that keeps itself.
+    fn is_crowded(&self, queue: QueueName) -> bool;
+
+    /// Waits until the queue is not crowded.
+    async fn room(&self, queue: QueueName);
 
     /// How many messages wait.
     ///

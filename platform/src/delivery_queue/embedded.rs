@@ -17,8 +17,7 @@ mod waiting;
 mod tests;
 
 use super::{
-    DeliveryQueue, Depth, InMessage, MAX_DELAY, MAX_RECEIVE, OutMessage, QueueError, QueueLimits, QueueName,
-    Receipt,
+    DeliveryQueue, Depth, InMessage, MAX_DELAY, OutMessage, QueueError, QueueLimits, QueueName, Receipt,
 };
 use crate::clock::Clock;
 use crate::sqlite::{self, Failure, Reader, Writer, lock};
@@ -51,7 +50,15 @@ struct Queue {
     waiting: Mutex<Waiting>,
     /// Told when there is something to receive, or to be waited for less long.
     changed: Notify,
+    /// Told when it is no longer crowded.
+    room: Notify,
 }
+
+/// The most messages one receive gets: few receives serve many attempts.
+const RECEIVE: usize = 64;
+/// A queue with so many visible messages is crowded: several times what is attempted at once, and half of
+/// what stands in memory.
+const CROWDED: usize = 2_048;
 
 /// What a receiver finds.
 enum Look {
@@ -134,6 +141,7 @@ impl EmbeddedQueue {
         let now = self.clock.now();
         let mut waiting = lock(&queue.waiting);
         waiting.due(now);
+        let crowded = waiting.ready() >= CROWDED;
         let taken = waiting.take(max, now.plus(visibility));
         if taken.is_empty() {
             let pause = waiting.next_due().map_or(left, |due| left.min(due.since(now)));
@@ -141,10 +149,14 @@ impl EmbeddedQueue {
             return Look::Nothing(pause);
         }
         let more = waiting.ready() > 0;
+        let room = crowded && waiting.ready() < CROWDED;
         let sooner = waiting.must_tell(now.plus(visibility));
         drop(waiting);
         if sooner {
             queue.changed.notify_waiters();
+        }
+        if room {
+            queue.room.notify_waiters();
         }
         if more {
             // One wakes the next, as long as there is something to do.
@@ -265,7 +277,7 @@ impl DeliveryQueue for EmbeddedQueue {
             // From here on no change is missed.
             changed.as_mut().enable();
             let left = until.saturating_duration_since(Instant::now());
-            let pause = match self.look(queue, max.min(MAX_RECEIVE), visibility, left) {
+            let pause = match self.look(queue, max.min(RECEIVE), visibility, left) {
                 Look::Taken(taken) => return self.messages(queue, taken).await,
                 Look::Nothing(_) if left.is_zero() => return Ok(Vec::new()),
                 Look::Nothing(pause) => pause,
@@ -348,6 +360,23 @@ impl DeliveryQueue for EmbeddedQueue {
         results
     }
 
+    fn is_crowded(&self, queue: QueueName) -> bool {
+        lock(&self.queue(queue).waiting).ready() >= CROWDED
+    }
+
+    async fn room(&self, name: QueueName) {
+        loop {
+            let room = self.queue(name).room.notified();
+            tokio::pin!(room);
+            // From here on no change is missed.
+            room.as_mut().enable();
+            if !self.is_crowded(name) {
+                return;
+            }
+            room.await;
+        }
+    }
+
     async fn depth(&self, queue: QueueName) -> Result<Depth, QueueError> {
         let mut waiting = lock(&self.queue(queue).waiting);
         waiting.due(self.clock.now());
@@ -360,6 +389,7 @@ impl DeliveryQueue for EmbeddedQueue {
             batch_bytes: 8 << 20,
             linger: Duration::ZERO,
             concurrency: 4,
+            receive_entries: RECEIVE,
             receive_wait: Duration::from_secs(20),
             // Claims live in this process's memory.
             drop_receive: true,

@@ -3,7 +3,7 @@
 //! Nothing is received that cannot start at once, so no message's visibility runs out in a local
 //! buffer. One receive waits while the queue is quiet; more run beside it while they come back full.
 
-use super::{DeliveryQueue, InMessage, MAX_RECEIVE, QueueError, QueueName};
+use super::{DeliveryQueue, InMessage, QueueError, QueueName};
 use crate::harness::backoff::Backoff;
 use crate::telemetry::Outage;
 use std::future::Future;
@@ -41,6 +41,7 @@ impl Intake {
     {
         let mut polls: JoinSet<Received> = JoinSet::new();
         let mut handlers: JoinSet<()> = JoinSet::new();
+        let most = self.queue.limits().receive_entries;
         let mut wanted = 1;
         let mut backoff = Backoff::default();
         loop {
@@ -74,7 +75,7 @@ impl Intake {
                         }
                     }
                 }
-                permits = take(&self.permits), if polls.len() < wanted => {
+                permits = take(&self.permits, most), if polls.len() < wanted => {
                     let queue = self.queue.clone();
                     let (name, visibility) = (self.name, self.visibility);
                     let wait = queue.limits().receive_wait;
@@ -108,13 +109,13 @@ impl Intake {
     }
 }
 
-/// Waits for one permit, then takes up to ten of those that are free.
-async fn take(permits: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+/// Waits for one permit, then takes up to `most` of those that are free.
+async fn take(permits: &Arc<Semaphore>, most: usize) -> Vec<OwnedSemaphorePermit> {
     let Ok(first) = permits.clone().acquire_owned().await else {
         return std::future::pending().await;
     };
     let mut taken = vec![first];
-    while taken.len() < MAX_RECEIVE
+    while taken.len() < most
         && let Ok(permit) = permits.clone().try_acquire_owned()
     {
         taken.push(permit);

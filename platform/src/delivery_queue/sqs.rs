@@ -268,8 +268,15 @@ impl DeliveryQueue for SqsQueue {
         })
     }
 
+    fn is_crowded(&self, _queue: QueueName) -> bool {
+        false
+    }
+
+    async fn room(&self, _queue: QueueName) {}
+
     fn limits(&self) -> QueueLimits {
         QueueLimits {
+            receive_entries: super::MAX_RECEIVE,
             batch_entries: 10,
             batch_bytes: BATCH_BYTES,
             linger: Duration::from_millis(5),

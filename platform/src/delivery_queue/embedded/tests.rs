@@ -26,7 +26,7 @@ async fn send(queue: &EmbeddedQueue, messages: &[OutMessage]) {
 /// Receives at once what there is; the attributes.
 async fn receive(queue: &EmbeddedQueue) -> Vec<InMessage> {
     queue
-        .receive(QUEUE, MAX_RECEIVE, Duration::ZERO, MINUTE)
+        .receive(QUEUE, RECEIVE, Duration::ZERO, MINUTE)
         .await
         .unwrap()
 }
@@ -233,7 +233,7 @@ async fn two_hundred_thousand_waiting_messages_take_little_memory_and_a_quick_st
     assert_eq!(queue.depth(QUEUE).await.unwrap().visible, COUNT as u64);
     assert_eq!(queue.resident(), 0);
     let received = receive(&queue).await;
-    assert_eq!(received.len(), MAX_RECEIVE);
+    assert_eq!(received.len(), RECEIVE);
     assert!(
         received
             .iter()
@@ -290,4 +290,32 @@ async fn what_can_never_be_taken_is_refused_by_entry() {
         "{results:?}"
     );
     assert_eq!(queue.depth(QUEUE).await.unwrap().delayed, 1);
+}
+
+#[tokio::test]
+async fn a_crowded_queue_says_so_takes_more_all_the_same_and_tells_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Arc::new(open(&dir, &Clock::system()));
+    let batch = vec![message("a", Duration::ZERO); CROWDED - 1];
+    send(&queue, &batch).await;
+    assert!(!queue.is_crowded(QUEUE));
+    queue.room(QUEUE).await;
+    // What is not visible yet crowds nobody.
+    send(&queue, &[message("a", MINUTE)]).await;
+    assert!(!queue.is_crowded(QUEUE));
+    send(&queue, &[message("a", Duration::ZERO)]).await;
+    assert!(queue.is_crowded(QUEUE));
+    assert!(!queue.is_crowded(QueueName::Retry));
+
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.room(QUEUE).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    send(&queue, &[message("a", Duration::ZERO)]).await;
+    assert_eq!(queue.depth(QUEUE).await.unwrap().visible, CROWDED as u64 + 1);
+    receive(&queue).await;
+    tokio::time::timeout(SOON, waiting).await.expect("told").unwrap();
+    assert!(!queue.is_crowded(QUEUE));
 }
