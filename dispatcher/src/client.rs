@@ -51,7 +51,9 @@ impl HttpClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(config.per_target.max(16))
+            // Many targets may share one host: fewer would open and close connections all the time. How many
+            // there can be is bounded by what is attempted at once, and how long by `IDLE`.
+            .pool_max_idle_per_host(config.concurrency)
             .http1_max_headers(100)
             .retry_canceled_requests(true)
             .build(connector);
