@@ -35,7 +35,7 @@ pub struct Record {
     /// Its bytes.
     pub value: Bytes,
     /// What stands beside it. Names may repeat; the last one counts.
-    pub headers: Vec<(String, Bytes)>,
+    pub headers: Arc<[(String, Bytes)]>,
 }
 
 impl Record {

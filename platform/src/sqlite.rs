@@ -68,7 +68,7 @@ pub fn open(path: &Path, sync: Sync) -> Result<Connection, Failure> {
         db.pragma_update(None, "wal_autocheckpoint", 32_000)?;
         db.pragma_update(None, "journal_size_limit", 64 << 20)?;
         db.pragma_update(None, "temp_store", "MEMORY")?;
-        db.pragma_update(None, "cache_size", -4_096)?;
+        db.pragma_update(None, "cache_size", -2_048)?;
         db.set_prepared_statement_cache_capacity(64);
         Ok(db)
     };

@@ -84,7 +84,8 @@ impl Db {
         let (connections, settings) = match dialect {
             Dialect::Sqlite => (
                 SQLITE_CONNECTIONS,
-                "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON",
+                "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
+                 PRAGMA wal_autocheckpoint = 4000",
             ),
             Dialect::Postgres => (
                 POSTGRES_CONNECTIONS,
