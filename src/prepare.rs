@@ -29,7 +29,7 @@ pub fn publishable(config: &Config) -> Result<Topic, Failure> {
 }
 
 /// Binds a listener; `key` says which in errors.
-pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+pub async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|error| {
         let why = match error.kind() {
             std::io::ErrorKind::AddrInUse => "it is taken by another program".to_owned(),
@@ -37,9 +37,9 @@ pub async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure
                 "not permitted (ports below 1024 need privileges)".to_owned()
             }
             std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-            _ => error.to_string(),
+            _ => platform::plain::io(&error),
         };
-        Failure::unavailable(format!("{key}: cannot listen on {address}: {why}"))
+        Failure::away(key, &format!("cannot listen on {address}: {why}"))
     })
 }
 
@@ -56,21 +56,21 @@ pub async fn prepare(
         LogKind::Embedded => log.provision(&topics).await,
         LogKind::Kafka => log.check(&topics).await,
     };
-    log_ready.map_err(|error| Failure::unavailable(format!("{}: {error}", log_key(config))))?;
+    log_ready.map_err(|error| Failure::away(log_key(config), &error))?;
     let queue_ready = match config.queue.kind {
         QueueKind::Embedded => queue.provision().await,
         QueueKind::Sqs => queue.check().await,
     };
-    queue_ready.map_err(|error| Failure::unavailable(format!("queue: {error}")))?;
+    queue_ready.map_err(|error| Failure::away("queue", &error))?;
     let payloads_ready = match config.payloads.kind {
         PayloadsKind::Embedded => payloads.provision().await,
         PayloadsKind::S3 => payloads.check().await,
     };
-    payloads_ready.map_err(|error| Failure::unavailable(format!("payloads: {error}")))?;
+    payloads_ready.map_err(|error| Failure::away("payloads", &error))?;
     catalog
         .check()
         .await
-        .map_err(|error| Failure::unavailable(format!("store.url: {error}")))
+        .map_err(|error| Failure::away("store.url", &error))
 }
 
 /// The key that says where the event log is.

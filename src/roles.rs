@@ -101,13 +101,13 @@ impl Process {
     /// Opens ports and listeners and tries every dependency.
     pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
         let clock = Clock::system();
+        config.sealer()?;
+        let topic = selection.api.then(|| publishable(&config)).transpose()?;
         // The listeners first: a taken port is found before any file is touched.
         let ops = bind(config.ops.listen, "ops.listen").await?;
-        let api = if selection.api {
-            let topic = publishable(&config)?;
-            Some((bind(config.api.listen, "api.listen").await?, topic))
-        } else {
-            None
+        let api = match topic {
+            Some(topic) => Some((bind(config.api.listen, "api.listen").await?, topic)),
+            None => None,
         };
         let metrics = telemetry::start_metrics().map_err(|error| Failure::died(&error))?;
         let mut opener = Opener::new(&config, clock.clone());
@@ -119,7 +119,7 @@ impl Process {
         prepare(&config, log.as_ref(), queue.as_ref(), payloads.as_ref(), &catalog).await?;
         let follower = Follower::start(catalog.clone(), clock.clone())
             .await
-            .map_err(|error| Failure::unavailable(format!("store.url: {error}")))?;
+            .map_err(|error| Failure::away("store.url", &error))?;
         let (reporter, task) = Reporter::new(log.clone(), config.events.attempts_topic.clone());
         let reporting = tokio::spawn(task);
         Ok(Self {

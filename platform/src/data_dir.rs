@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process holds it.
-    #[error("{} is in use by another hookwright: stop it, or choose another folder with --data", .0.display())]
+    #[error("{} is in use by another hookwright: stop it, or choose another folder", .0.display())]
     InUse(PathBuf),
     /// The path exists and is something else.
-    #[error("{} is not a folder: move it away, or choose another folder with --data", .0.display())]
+    #[error("{} is not a folder: move it away, or choose another", .0.display())]
     NotAFolder(PathBuf),
     /// The folder or a file in it cannot be created or written.
-    #[error("{} cannot be written by this user: allow it, or choose another folder with --data", .0.display())]
+    #[error("{} cannot be written by this user: allow it, or choose another folder", .0.display())]
     NoPermission(PathBuf),
     /// Anything else the system says.
     #[error("{} cannot be used: {reason}", .path.display())]
@@ -24,6 +24,22 @@ pub enum DataDirError {
         /// What the system says.
         reason: String,
     },
+}
+
+impl DataDirError {
+    /// Why this cannot be done with this folder.
+    #[must_use]
+    pub fn explain(path: &Path, error: &std::io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::NoPermission(path),
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => Self::NotAFolder(path),
+            _ => Self::Unusable {
+                path,
+                reason: crate::plain::io(error),
+            },
+        }
+    }
 }
 
 /// A data folder that is this process's until dropped.
@@ -43,7 +59,7 @@ impl DataDir {
     /// # Errors
     /// As the variants of [`DataDirError`] say.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        create(path).map_err(|error| Self::explain(path, &error))?;
+        create(path).map_err(|error| DataDirError::explain(path, &error))?;
         if !path.is_dir() {
             return Err(DataDirError::NotAFolder(path.to_owned()));
         }
@@ -52,14 +68,14 @@ impl DataDir {
             .truncate(false)
             .write(true)
             .open(path.join("lock"))
-            .map_err(|error| Self::explain(path, &error))?;
+            .map_err(|error| DataDirError::explain(path, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
-            Err(TryLockError::Error(error)) => Err(Self::explain(path, &error)),
+            Err(TryLockError::Error(error)) => Err(DataDirError::explain(path, &error)),
         }
     }
 
@@ -68,22 +84,13 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
-
-    fn explain(path: &Path, error: &std::io::Error) -> DataDirError {
-        let path = path.to_owned();
-        match error.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => DataDirError::NoPermission(path),
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => DataDirError::NotAFolder(path),
-            _ => DataDirError::Unusable {
-                path,
-                reason: error.to_string(),
-            },
-        }
-    }
 }
 
 /// Creates a folder, and those above it, readable by its owner alone; one that exists stays as it is.
-pub(crate) fn create(path: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+/// What the system says; [`DataDirError::explain`] says it in words.
+pub fn create(path: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

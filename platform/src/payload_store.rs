@@ -13,7 +13,7 @@ use schemas::delivery::PayloadPointer;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Trying again later may succeed.
-    #[error("payload store unavailable: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// The object is not there: it expired, or was never written.
     #[error("payload {key} is not in the store")]

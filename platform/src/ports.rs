@@ -3,7 +3,7 @@
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir, DataDirError};
 use crate::delivery_queue::DeliveryQueue;
 use crate::delivery_queue::embedded::EmbeddedQueue;
 use crate::delivery_queue::sqs::SqsQueue;
@@ -13,7 +13,6 @@ use crate::event_log::kafka::{KafkaConfig, KafkaLog};
 use crate::payload_store::PayloadStore;
 use crate::payload_store::embedded::DirectoryStore;
 use crate::payload_store::s3::S3Store;
-use crate::secrets::Sealer;
 use crate::sqlite::Sync;
 use std::path::Path;
 use std::sync::Arc;
@@ -170,17 +169,12 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`] names the key.
     pub async fn catalog(&mut self) -> Result<Catalog, OpenError> {
-        let Some(key) = &self.config.secrets.key else {
-            let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
-            return Err(ConfigError::new("secrets.key", message).into());
-        };
-        let sealer =
-            Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
+        let sealer = self.config.sealer()?;
         let url = self.config.store_url();
         let embedded = url.starts_with("sqlite:");
         if embedded && self.config.store.url.is_none() {
-            std::fs::create_dir_all(&self.config.data).map_err(|error| {
-                OpenError::unavailable("data", &format!("{}: {error}", self.config.data.display()))
+            data_dir::create(&self.config.data).map_err(|error| {
+                OpenError::unavailable("data", &DataDirError::explain(&self.config.data, &error))
             })?;
         }
         let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);

@@ -230,7 +230,7 @@ fn expire(folder: &Path, before: SystemTime) -> Result<u64, PayloadError> {
 }
 
 fn unavailable(path: &Path) -> impl Fn(std::io::Error) -> PayloadError + '_ {
-    move |error| PayloadError::Unavailable(format!("{}: {error}", path.display()))
+    move |error| PayloadError::Unavailable(format!("{}: {}", path.display(), crate::plain::io(&error)))
 }
 
 #[cfg(test)]
