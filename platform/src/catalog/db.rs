@@ -22,6 +22,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one call on the delivery path may take, so that a database that went silent without
 /// closing its connections is noticed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before asking a busy SQLite again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// SQLite has one writer at a time and a thread per connection: more would only cost memory.
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
@@ -68,10 +70,17 @@ impl Db {
         let first = async {
             let mut first = AnyConnection::connect_with(&options).await?;
             if dialect == Dialect::Sqlite {
-                // Stays set in the file.
-                sqlx::raw_sql("PRAGMA journal_mode = WAL")
+                // Stays set in the file. Of several that set it at once SQLite lets one, and does not
+                // let the others wait as `busy_timeout` says.
+                while let Err(error) = sqlx::raw_sql("PRAGMA journal_mode = WAL")
                     .execute(&mut first)
-                    .await?;
+                    .await
+                {
+                    if !is_busy(&error) {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
             }
             first.close().await
         };
@@ -180,6 +189,8 @@ async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
         .file_name()
         .ok_or_else(|| CatalogError::Unavailable(format!("{path}: not the path of a file")))?;
     let whole = folder.join(file);
+    // It holds sealed secrets and hashed keys. Below `mode=rwc` SQLite would make it for all to read.
+    crate::data_dir::create_file(&whole).map_err(named)?;
     let escaped = whole
         .to_str()
         .ok_or_else(|| CatalogError::Unavailable(format!("{path}: its folder's name is not UTF-8")))?
@@ -231,6 +242,14 @@ impl From<sqlx::Error> for CatalogError {
             Self::Unavailable(error.to_string())
         }
     }
+}
+
+/// Whether SQLite is busy with another connection: `SQLITE_BUSY`, whose kinds differ above the low byte.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: u32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// Whether a statement failed because something it refers to is not there, or something that

@@ -201,7 +201,9 @@ impl Inner {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), PayloadError> {
         let write = || {
-            let mut file = File::create(path)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true);
+            let mut file = crate::data_dir::private(&mut options).open(path)?;
             file.write_all(bytes)?;
             // Whatever is asked for: a power loss must not leave a name with half a payload, which
             // could never be put again.
