@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::prepare::{bind, prepare, publishable, watch_depths};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, LogKind, QueueKind, Topic};
+use platform::config::{Config, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;
@@ -265,7 +265,7 @@ impl Process {
     fn consumer(&self) -> Role {
         let config = &self.config;
         // Log and queue on one disk: the payload is there already.
-        let place = if config.events.log == LogKind::Embedded && config.queue.kind == QueueKind::Embedded {
+        let place = if config.payloads_in_log() {
             consumer::config::PayloadPlace::Log
         } else {
             consumer::config::PayloadPlace::Message
@@ -366,6 +366,7 @@ impl Process {
             max_payload: config.events.max_payload.0,
             rules: config.egress_rules(),
             retry: config.retry_policy(),
+            longest_window: config.longest_window(),
         };
         let parts = api::Parts {
             catalog: self.catalog.clone(),

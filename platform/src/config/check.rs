@@ -1,10 +1,11 @@
 //! What must hold of a configuration beyond each key's own form.
 
 use super::error::ConfigError;
-use super::keys::{Config, LogKind};
+use super::keys::{Config, LogKind, QueueKind};
 use crate::secrets::Sealer;
 use crate::telemetry;
 use schemas::avro::Framing;
+use schemas::schedule::MAX_WINDOW;
 use std::time::Duration;
 
 /// The largest `payloads.inline_limit`: SQS takes 1 MiB with everything that belongs to a message.
@@ -108,6 +109,28 @@ impl Config {
         Ok(())
     }
 
+    /// Whether payloads stay in the log, and deliveries refer to their place there: log and queue are
+    /// on one disk.
+    #[must_use]
+    pub fn payloads_in_log(&self) -> bool {
+        self.events.log == LogKind::Embedded && self.queue.kind == QueueKind::Embedded
+    }
+
+    /// The longest retry window that a target may ask for: its payloads must be there to the end.
+    #[must_use]
+    pub fn longest_window(&self) -> Duration {
+        if !self.payloads_in_log() {
+            return MAX_WINDOW;
+        }
+        // A window begins with the record's timestamp, or up to an hour after it.
+        let kept = self
+            .embedded
+            .retention
+            .0
+            .saturating_sub(Duration::from_secs(3600));
+        kept.clamp(self.retry.window.0, MAX_WINDOW)
+    }
+
     /// What seals the targets' secrets: whatever opens the catalog asks for it before anything else.
     ///
     /// # Errors
@@ -118,5 +141,26 @@ impl Config {
             return Err(ConfigError::new("secrets.key", message));
         };
         Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_window_is_shorter_than_what_payloads_are_kept_for() {
+        let hours = |flags: &str| {
+            let config = Config::load(None, "", flags).unwrap();
+            config.longest_window().as_secs() / 3600
+        };
+        assert_eq!(hours(""), 71, "embedded.retention is 3 days");
+        assert_eq!(hours("embedded.retention = \"30d\""), 7 * 24);
+        assert_eq!(
+            hours("embedded.retention = \"25h\""),
+            24,
+            "that of the server is always allowed"
+        );
+        assert_eq!(hours("queue.kind = \"sqs\""), 7 * 24);
     }
 }
