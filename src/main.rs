@@ -10,6 +10,7 @@ mod cli;
 mod demo;
 mod dev;
 mod failure;
+mod housekeeping;
 mod listen;
 mod prepare;
 mod produce;

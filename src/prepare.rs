@@ -6,13 +6,9 @@ use platform::config::{Config, LogKind, PayloadsKind, QueueKind, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::payload_store::PayloadStore;
-use platform::telemetry;
 use schemas::avro::Framing;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// The topic that the API publishes to: the first whose records it can write.
 pub fn publishable(config: &Config) -> Result<Topic, Failure> {
@@ -78,26 +74,5 @@ pub fn log_key(config: &Config) -> &'static str {
     match config.events.log {
         LogKind::Embedded => "data",
         LogKind::Kafka => "kafka.brokers",
-    }
-}
-
-/// How often queue depths are asked for: it costs four requests.
-const DEPTHS_EVERY: Duration = Duration::from_secs(30);
-
-/// Shows how many messages wait, until `shutdown`.
-#[allow(clippy::cast_precision_loss, reason = "a gauge")]
-pub async fn watch_depths(queue: Arc<dyn DeliveryQueue>, shutdown: CancellationToken) {
-    let mut tick = tokio::time::interval(DEPTHS_EVERY);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        for name in platform::delivery_queue::QueueName::ALL {
-            if let Ok(depth) = queue.depth(name).await {
-                let waiting = depth.visible + depth.delayed + depth.in_flight;
-                metrics::gauge!(telemetry::names::QUEUE_DEPTH, "queue" => name.suffix()).set(waiting as f64);
-            }
-        }
     }
 }

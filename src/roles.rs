@@ -1,7 +1,8 @@
 //! Which roles run in this process, and what each is given.
 
 use crate::failure::Failure;
-use crate::prepare::{bind, prepare, publishable, watch_depths};
+use crate::housekeeping;
+use crate::prepare::{bind, prepare, publishable};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::config::{Config, Topic};
@@ -242,7 +243,12 @@ impl Process {
         }));
         let (queue, stop) = (self.queue.clone(), self.shutdown.clone());
         roles.push(Role::new("queue depths", async move {
-            watch_depths(queue, stop).await;
+            housekeeping::watch_depths(queue, stop).await;
+            Ok::<(), Infallible>(())
+        }));
+        let (payloads, stop) = (self.payloads.clone(), self.shutdown.clone());
+        roles.push(Role::new("housekeeping", async move {
+            housekeeping::sweep(payloads, stop).await;
             Ok::<(), Infallible>(())
         }));
         let Self {
