@@ -1,5 +1,6 @@
 //! What each process does beside its roles: look how much waits, remove what is too old.
 
+use platform::catalog::Catalog;
 use platform::delivery_queue::DeliveryQueue;
 use platform::payload_store::{KEPT, PayloadStore};
 use platform::telemetry::{self, Outage};
@@ -31,9 +32,14 @@ pub async fn watch_depths(queue: Arc<dyn DeliveryQueue>, shutdown: CancellationT
 /// How often what is too old is removed.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long the catalog's changes are kept: a process that was cut off from the database for longer
+/// forgets all it remembers of the catalog.
+const CHANGES_KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
+
 /// Removes what is too old, now and each hour, until `shutdown`.
-pub async fn sweep(payloads: Arc<dyn PayloadStore>, shutdown: CancellationToken) {
+pub async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: CancellationToken) {
     let away = Outage::new("payload store (expiry)");
+    let catalog_away = Outage::new("catalog (expiry)");
     let mut tick = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -47,6 +53,13 @@ pub async fn sweep(payloads: Arc<dyn PayloadStore>, shutdown: CancellationToken)
             }
             Err(error) => away.failed(&error),
         }
+        match catalog.prune_changes(CHANGES_KEPT).await {
+            Ok(gone) => {
+                catalog_away.works();
+                tracing::debug!(gone, "old changes removed");
+            }
+            Err(error) => catalog_away.failed(&error),
+        }
     }
 }
 
@@ -54,8 +67,10 @@ pub async fn sweep(payloads: Arc<dyn PayloadStore>, shutdown: CancellationToken)
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use platform::clock::Clock;
     use platform::payload_store::PayloadError;
     use platform::payload_store::embedded::DirectoryStore;
+    use platform::secrets::Sealer;
     use platform::sqlite::Sync;
     use std::fs::File;
     use std::time::SystemTime;
@@ -80,7 +95,12 @@ mod tests {
         }
         let old = pointers.pop().unwrap();
         let shutdown = CancellationToken::new();
-        let sweeping = tokio::spawn(sweep(store.clone(), shutdown.clone()));
+        let url = format!("sqlite:{}", dir.path().join("catalog.db").display());
+        let catalog = Catalog::open(&url, Sealer::random().0, Clock::system())
+            .await
+            .unwrap();
+        catalog.migrate().await.unwrap();
+        let sweeping = tokio::spawn(sweep(store.clone(), catalog, shutdown.clone()));
         let gone = async {
             while store.get(&old).await.is_ok() {
                 tokio::task::yield_now().await;

@@ -246,9 +246,10 @@ impl Process {
             housekeeping::watch_depths(queue, stop).await;
             Ok::<(), Infallible>(())
         }));
-        let (payloads, stop) = (self.payloads.clone(), self.shutdown.clone());
+        let (payloads, catalog) = (self.payloads.clone(), self.catalog.clone());
+        let stop = self.shutdown.clone();
         roles.push(Role::new("housekeeping", async move {
-            housekeeping::sweep(payloads, stop).await;
+            housekeeping::sweep(payloads, catalog, stop).await;
             Ok::<(), Infallible>(())
         }));
         let Self {
