@@ -56,13 +56,13 @@ async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
     catalog
         .check()
         .await
-        .map_err(|error| Failure::unavailable(format!("store.url: {error}")))?;
+        .map_err(|error| Failure::away("store.url", &error))?;
     Ok(catalog)
 }
 
 fn failed(error: &CatalogError) -> Failure {
     match error {
-        CatalogError::Unavailable(_) => Failure::unavailable(format!("store.url: {error}")),
+        CatalogError::Unavailable(_) => Failure::away("store.url", error),
         CatalogError::NotFound
         | CatalogError::Conflict(_)
         | CatalogError::InUse(_)

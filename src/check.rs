@@ -12,6 +12,7 @@ use std::path::Path;
 /// Tries every dependency and reports each.
 pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let config = Config::load(file, "", flags)?;
+    config.sealer()?;
     telemetry::start_logs(&config.log)?;
     say(&row("config", Ok(())));
     let mut opener = Opener::new(&config, Clock::system());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Webhook delivery: events in from a log, signed POSTs out, at least once, with 24 hours of retries.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "hookwright", version, max_term_width = 100)]
 #[command(
     after_help = "Try it:\n  hookwright dev --demo\n\nEvery key of hookwright.toml is also set by the \
@@ -34,6 +34,18 @@ pub enum LogFormat {
 }
 
 impl Cli {
+    /// The flag that sets this key, if it was given.
+    pub fn sets(&self, key: &str) -> Option<String> {
+        let Command::Dev(args) = &self.command else {
+            return None;
+        };
+        match key {
+            "data" | "store.url" if args.data.is_some() => Some("--data".to_owned()),
+            "api.listen" if args.listen.is_some() => Some("--listen".to_owned()),
+            _ => None,
+        }
+    }
+
     /// What the global flags set, as TOML.
     pub fn flags(&self) -> String {
         match self.log {
@@ -45,7 +57,7 @@ impl Cli {
 }
 
 /// The commands.
-#[derive(Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum Command {
     /// The whole pipeline in one process, on the embedded adapters, with nothing to configure
     #[command(
@@ -89,7 +101,7 @@ hookwright produce --type core.orders.created.v1 --ndjson orders.ndjson"
 }
 
 /// `dev`.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct DevArgs {
     /// Where everything is kept [default: ./hookwright-data]
     #[arg(long, value_name = "DIR")]
@@ -103,7 +115,7 @@ pub struct DevArgs {
 }
 
 /// `produce`.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct ProduceArgs {
     /// The event type, such as core.orders.created.v1
     #[arg(long = "type", value_name = "TYPE")]
@@ -129,7 +141,7 @@ pub struct ProduceArgs {
 }
 
 /// `listen`.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub struct ListenArgs {
     /// Where to listen
     #[arg(long, default_value = "127.0.0.1:9000")]
@@ -146,7 +158,7 @@ pub struct ListenArgs {
 }
 
 /// `tenants`.
-#[derive(Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum TenantsCommand {
     /// Creates a tenant
     #[command(after_help = "Example:\n  hookwright tenants create acme")]
@@ -157,7 +169,7 @@ pub enum TenantsCommand {
 }
 
 /// `keys`.
-#[derive(Subcommand)]
+#[derive(Clone, Subcommand)]
 pub enum KeysCommand {
     /// Creates an API key and shows it, once
     #[command(after_help = "Example:\n  hookwright keys create --tenant acme --name ci")]

@@ -44,7 +44,7 @@ pub async fn add(process: &mut Process) -> Result<(), Failure> {
     for path in [STEADY, FLAKY] {
         let id = target(&process.catalog, path, &format!("http://{address}{path}"))
             .await
-            .map_err(|error| Failure::unavailable(format!("store.url: {error}")))?;
+            .map_err(|error| Failure::away("store.url", &error))?;
         names.insert(id, path);
     }
     say(&format!(

@@ -7,6 +7,8 @@ use crate::roles::{Process, Selection};
 use crate::terminal::say;
 use platform::catalog::{Catalog, CatalogError};
 use platform::config::{Config, LogKind, QueueKind, default_tenant};
+use platform::data_dir::{self, DataDirError};
+use platform::plain;
 use platform::secrets::{Sealer, new_api_key};
 use platform::telemetry;
 use std::fmt::Write as _;
@@ -59,13 +61,8 @@ struct Keys {
 
 impl Keys {
     fn open(data: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(data).map_err(|error| {
-            Failure::unavailable(format!(
-                "data: cannot create {}: {}",
-                data.display(),
-                plain(&error)
-            ))
-        })?;
+        data_dir::create(data)
+            .map_err(|error| Failure::away("data", &DataDirError::explain(data, &error)))?;
         Ok(Self {
             admin: keep(&data.join("admin-key"), || {
                 new_api_key().replace("hk_live_", "hk_admin_")
@@ -77,7 +74,7 @@ impl Keys {
 
 /// The API key of tenant `default`: the one in the file if it still works, otherwise a new one.
 async fn api_key(catalog: &Catalog, data: &Path) -> Result<String, Failure> {
-    let failed = |error: CatalogError| Failure::unavailable(format!("store.url: {error}"));
+    let failed = |error: CatalogError| Failure::away("store.url", &error);
     let tenant = default_tenant();
     match catalog.create_tenant(&tenant).await {
         Ok(_) | Err(CatalogError::Conflict(_)) => {}
@@ -101,11 +98,10 @@ fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Failure> {
         Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
         Ok(_) => make_file(path, make()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_file(path, make()),
-        Err(error) => Err(Failure::unavailable(format!(
-            "data: cannot read {}: {}",
-            path.display(),
-            plain(&error)
-        ))),
+        Err(error) => Err(Failure::away(
+            "data",
+            &format!("cannot read {}: {}", path.display(), plain::io(&error)),
+        )),
     }
 }
 
@@ -127,24 +123,11 @@ fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
             file.sync_all()
         });
     written.map_err(|error| {
-        Failure::unavailable(format!(
-            "data: cannot write {}: {}",
-            path.display(),
-            plain(&error)
-        ))
+        Failure::away(
+            "data",
+            &format!("cannot write {}: {}", path.display(), plain::io(&error)),
+        )
     })
-}
-
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
-        std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
-            "it is not a folder".to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 fn banner(process: &Process, api_key: &str, data: &Path) {

@@ -1,8 +1,10 @@
 //! How a command fails: a message a person can act on, and the contract's exit code.
 
-use platform::config::ConfigError;
+use crate::cli::Cli;
+use platform::config::{self, ConfigError, DEFAULT_FILE};
 use platform::harness::Died;
 use platform::ports::OpenError;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Bad usage or configuration.
@@ -17,6 +19,8 @@ pub const DIED: u8 = 70;
 pub struct Failure {
     code: u8,
     message: String,
+    /// The key that names what is unavailable.
+    key: Option<&'static str>,
 }
 
 impl Failure {
@@ -25,6 +29,7 @@ impl Failure {
         Self {
             code: USAGE,
             message: message.into(),
+            key: None,
         }
     }
 
@@ -33,6 +38,16 @@ impl Failure {
         Self {
             code: UNAVAILABLE,
             message: message.into(),
+            key: None,
+        }
+    }
+
+    /// What `key` names is unavailable.
+    pub fn away(key: &'static str, why: &dyn std::fmt::Display) -> Self {
+        Self {
+            code: UNAVAILABLE,
+            message: format!("{key}: {why}"),
+            key: Some(key),
         }
     }
 
@@ -41,7 +56,29 @@ impl Failure {
         Self {
             code: DIED,
             message: error.to_string(),
+            key: None,
         }
+    }
+
+    /// Adds where the key was set, and what tests all of them.
+    pub fn located(mut self, cli: &Cli) -> Self {
+        let Some(key) = self.key else { return self };
+        let named = cli.config.as_deref();
+        let file = named.or(Some(Path::new(DEFAULT_FILE)));
+        let place = cli
+            .sets(key)
+            .or_else(|| settings(key).iter().find_map(|key| config::place(key, file)));
+        let place = place.map_or_else(|| "the default".to_owned(), |place| format!("set in {place}"));
+        let hint = match key {
+            // Of this machine, and told as it is: nothing else to test.
+            "data" | "api.listen" | "ops.listen" => String::new(),
+            _ => {
+                let config = named.map_or_else(String::new, |file| format!(" --config {}", file.display()));
+                format!("; `hookwright check{config}` tests every dependency")
+            }
+        };
+        self.message = format!("{}\n  {place}{hint}", self.message);
+        self
     }
 
     /// The message alone.
@@ -56,6 +93,20 @@ impl Failure {
     }
 }
 
+/// The keys that may have set it: a section is named where several of its keys count.
+fn settings<'a>(key: &'a str) -> &'a [&'a str] {
+    match key {
+        "queue" => &["aws.endpoint", "queue.kind"],
+        "payloads" => &["payloads.bucket", "aws.endpoint", "payloads.kind"],
+        "store.url" => &["store.url", "data"],
+        "kafka.brokers" => &["kafka.brokers"],
+        "data" => &["data"],
+        "api.listen" => &["api.listen"],
+        "ops.listen" => &["ops.listen"],
+        _ => &[],
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error.to_string())
@@ -66,7 +117,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Config(error) => error.into(),
-            error @ OpenError::Unavailable { .. } => Self::unavailable(error.to_string()),
+            OpenError::Unavailable { key, why } => Self::away(key, &why),
         }
     }
 }

@@ -27,9 +27,13 @@ pub async fn run(args: ListenArgs) -> Result<(), Failure> {
     };
     let status =
         StatusCode::from_u16(args.status).map_err(|_| Failure::usage("--status: not an HTTP status"))?;
-    let listener = TcpListener::bind(args.addr)
-        .await
-        .map_err(|error| Failure::unavailable(format!("--addr: cannot listen on {}: {error}", args.addr)))?;
+    let listener = TcpListener::bind(args.addr).await.map_err(|error| {
+        Failure::unavailable(format!(
+            "--addr: cannot listen on {}: {}",
+            args.addr,
+            platform::plain::io(&error)
+        ))
+    })?;
     let shutdown = CancellationToken::new();
     platform::harness::stop_on_signals(shutdown.clone()).map_err(|error| Failure::died(&error))?;
     let address = listener.local_addr().map_err(|error| Failure::died(&error))?;

@@ -10,6 +10,7 @@ mod cli;
 mod demo;
 mod dev;
 mod failure;
+mod housekeeping;
 mod listen;
 mod prepare;
 mod produce;
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::died(&error).exit(),
     };
-    let result = runtime.block_on(run(cli));
+    let result = runtime
+        .block_on(run(cli.clone()))
+        .map_err(|failure| failure.located(&cli));
     // What still waits for a remote answer must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     match result {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use platform::clock::Clock;
 use platform::config::{Config, Topic};
 use platform::event_log::{EventLog, NewRecord};
+use platform::plain;
 use platform::ports::Opener;
 use platform::telemetry;
 use schemas::avro::{self, Framing, WebhookEvent};
@@ -40,7 +41,7 @@ pub async fn run(args: ProduceArgs, file: Option<&Path>, flags: &str) -> Result<
         platform::config::LogKind::Embedded => log.provision(&topics).await,
         platform::config::LogKind::Kafka => log.check(&topics).await,
     };
-    checked.map_err(|error| Failure::unavailable(format!("{key}: {error}")))?;
+    checked.map_err(|error| Failure::away(key, &error))?;
     let input = open(&args.file)?;
     let limit = config.events.max_payload.0;
     let make = |payload: Vec<u8>| -> Result<NewRecord, Failure> {
@@ -69,8 +70,7 @@ pub async fn run(args: ProduceArgs, file: Option<&Path>, flags: &str) -> Result<
     } else {
         one(log.as_ref(), topic, input, make).await
     };
-    let written = written
-        .map_err(|failure| failure.unwrap_or_else(|error| Failure::unavailable(format!("{key}: {error}"))))?;
+    let written = written.map_err(|failure| failure.unwrap_or_else(|error| Failure::away(key, &error)))?;
     say(&format!(
         "{written} {} written to {}",
         if written == 1 { "event" } else { "events" },
@@ -88,9 +88,12 @@ async fn one(
     make: impl Fn(Vec<u8>) -> Result<NewRecord, Failure>,
 ) -> Result<u64, Problem> {
     let mut payload = Vec::new();
-    input
-        .read_to_end(&mut payload)
-        .map_err(|error| Ok(Failure::usage(format!("cannot read the payload: {error}"))))?;
+    input.read_to_end(&mut payload).map_err(|error| {
+        Ok(Failure::usage(format!(
+            "cannot read the payload: {}",
+            plain::io(&error)
+        )))
+    })?;
     // The line end that echo and editors add is not part of the payload.
     if payload.last() == Some(&b'\n') {
         payload.pop();
@@ -113,7 +116,13 @@ async fn many(
     }
     let mut batch = Vec::with_capacity(BATCH);
     for (number, line) in input.split(b'\n').enumerate() {
-        let line = line.map_err(|error| Ok(Failure::usage(format!("line {}: {error}", number + 1))))?;
+        let line = line.map_err(|error| {
+            Ok(Failure::usage(format!(
+                "line {}: {}",
+                number + 1,
+                plain::io(&error)
+            )))
+        })?;
         if line.is_empty() {
             continue;
         }
@@ -139,8 +148,8 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
     let file_read = std::fs::File::open(file);
-    let opened =
-        file_read.map_err(|error| Failure::usage(format!("cannot read {}: {error}", file.display())))?;
+    let opened = file_read
+        .map_err(|error| Failure::usage(format!("cannot read {}: {}", file.display(), plain::io(&error))))?;
     Ok(Box::new(BufReader::new(opened)))
 }
 

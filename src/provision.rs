@@ -12,22 +12,21 @@ use std::path::Path;
 /// Creates topics, queues and bucket, and migrates the database.
 pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let config = Config::load(file, "", flags)?;
+    config.sealer()?;
     telemetry::start_logs(&config.log)?;
     let mut opener = Opener::new(&config, Clock::system());
     let topics = config.all_topics();
-    let unavailable =
-        |key: &str, error: &dyn std::fmt::Display| Failure::unavailable(format!("{key}: {error}"));
     let log = opener.log().await?;
     log.provision(&topics)
         .await
-        .map_err(|error| unavailable(log_key(&config), &error))?;
+        .map_err(|error| Failure::away(log_key(&config), &error))?;
     say(&format!("topics    {}", topics.join(", ")));
     opener
         .queue()
         .await?
         .provision()
         .await
-        .map_err(|error| unavailable("queue", &error))?;
+        .map_err(|error| Failure::away("queue", &error))?;
     let prefix = &config.queue.prefix;
     say(&format!(
         "queues    {prefix}-dispatch, {prefix}-slow, {prefix}-retry, {prefix}-dead-letter"
@@ -37,14 +36,14 @@ pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
         .await?
         .provision()
         .await
-        .map_err(|error| unavailable("payloads", &error))?;
+        .map_err(|error| Failure::away("payloads", &error))?;
     say(&format!("payloads  {}", config.payloads.bucket));
     opener
         .catalog()
         .await?
         .migrate()
         .await
-        .map_err(|error| unavailable("store.url", &error))?;
+        .map_err(|error| Failure::away("store.url", &error))?;
     say("database  migrated");
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Which roles run in this process, and what each is given.
 
 use crate::failure::Failure;
-use crate::prepare::{bind, prepare, publishable, watch_depths};
+use crate::housekeeping;
+use crate::prepare::{bind, prepare, publishable};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, LogKind, QueueKind, Topic};
+use platform::config::{Config, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;
@@ -101,13 +102,13 @@ impl Process {
     /// Opens ports and listeners and tries every dependency.
     pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
         let clock = Clock::system();
+        config.sealer()?;
+        let topic = selection.api.then(|| publishable(&config)).transpose()?;
         // The listeners first: a taken port is found before any file is touched.
         let ops = bind(config.ops.listen, "ops.listen").await?;
-        let api = if selection.api {
-            let topic = publishable(&config)?;
-            Some((bind(config.api.listen, "api.listen").await?, topic))
-        } else {
-            None
+        let api = match topic {
+            Some(topic) => Some((bind(config.api.listen, "api.listen").await?, topic)),
+            None => None,
         };
         let metrics = telemetry::start_metrics().map_err(|error| Failure::died(&error))?;
         let mut opener = Opener::new(&config, clock.clone());
@@ -119,7 +120,7 @@ impl Process {
         prepare(&config, log.as_ref(), queue.as_ref(), payloads.as_ref(), &catalog).await?;
         let follower = Follower::start(catalog.clone(), clock.clone())
             .await
-            .map_err(|error| Failure::unavailable(format!("store.url: {error}")))?;
+            .map_err(|error| Failure::away("store.url", &error))?;
         let (reporter, task) = Reporter::new(log.clone(), config.events.attempts_topic.clone());
         let reporting = tokio::spawn(task);
         Ok(Self {
@@ -242,7 +243,13 @@ impl Process {
         }));
         let (queue, stop) = (self.queue.clone(), self.shutdown.clone());
         roles.push(Role::new("queue depths", async move {
-            watch_depths(queue, stop).await;
+            housekeeping::watch_depths(queue, stop).await;
+            Ok::<(), Infallible>(())
+        }));
+        let (payloads, catalog) = (self.payloads.clone(), self.catalog.clone());
+        let stop = self.shutdown.clone();
+        roles.push(Role::new("housekeeping", async move {
+            housekeeping::sweep(payloads, catalog, stop).await;
             Ok::<(), Infallible>(())
         }));
         let Self {
@@ -265,7 +272,7 @@ impl Process {
     fn consumer(&self) -> Role {
         let config = &self.config;
         // Log and queue on one disk: the payload is there already.
-        let place = if config.events.log == LogKind::Embedded && config.queue.kind == QueueKind::Embedded {
+        let place = if config.payloads_in_log() {
             consumer::config::PayloadPlace::Log
         } else {
             consumer::config::PayloadPlace::Message
@@ -370,6 +377,7 @@ impl Process {
             max_payload: config.events.max_payload.0,
             rules: config.egress_rules(),
             retry: config.retry_policy(),
+            longest_window: config.longest_window(),
         };
         let parts = api::Parts {
             catalog: self.catalog.clone(),

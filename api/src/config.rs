@@ -2,6 +2,7 @@
 
 use schemas::egress::EgressRules;
 use schemas::schedule::RetryPolicy;
+use std::time::Duration;
 
 /// The API's configuration, checked before it comes here. No `Debug`: it holds the admin key.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub rules: EgressRules,
     /// What a target's retry policy takes where it leaves something out.
     pub retry: RetryPolicy,
+    /// The longest retry window a target may ask for: its payloads are kept longer than that.
+    pub longest_window: Duration,
 }
 
 /// How published events are written: as the topic's readers expect.

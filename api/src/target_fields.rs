@@ -22,8 +22,6 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// One attempt takes at most this long.
 const MOST_TIMEOUT: Duration = Duration::from_secs(60);
-/// A delivery is tried for at most this long.
-const MOST_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Attempts per second at most, whatever the target's rate limit.
 const MOST_RATE: u32 = 100_000;
 
@@ -110,7 +108,8 @@ pub struct TargetWithSecret {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = RetryPolicy)]
 pub struct RetryPolicyBody {
-    /// Tries end this long after the event was accepted; at most 30 days.
+    /// Tries end this long after the event was accepted: at most 7 days, and less than payloads are kept
+    /// where the event log keeps them (`embedded.retention`).
     #[schema(example = "1day")]
     window: Option<Span>,
     /// The pause after the first failure.
@@ -140,10 +139,14 @@ impl From<RetryPolicy> for RetryPolicyBody {
 }
 
 impl RetryPolicyBody {
-    fn check(self, checks: &mut Checks, defaults: RetryPolicy) -> RetryPolicy {
+    fn check(self, checks: &mut Checks, config: &Config) -> RetryPolicy {
+        let defaults = config.retry;
         let mut span = |name: &str, given: Option<Span>, default: Duration, least: Duration| match given {
             None => default,
-            Some(span) => checks.take(&format!("retryPolicy.{name}"), span.within(least, MOST_WINDOW)),
+            Some(span) => checks.take(
+                &format!("retryPolicy.{name}"),
+                span.within(least, config.longest_window),
+            ),
         };
         let policy = RetryPolicy {
             window: span("window", self.window, defaults.window, Duration::from_secs(1)),
@@ -219,9 +222,7 @@ impl NewTargetBody {
             contact: self.contact.map(|text| checks.take("contact", contact(text))),
             state: TargetState::Active,
             rate_limit: self.rate_limit.map(|limit| checks.take("rateLimit", rate(limit))),
-            retry: self
-                .retry_policy
-                .map(|policy| policy.check(&mut checks, config.retry)),
+            retry: self.retry_policy.map(|policy| policy.check(&mut checks, config)),
             timeout: self.timeout.map(|span| checks.take("timeout", timeout(span))),
         };
         checks.finish()?;
@@ -290,9 +291,7 @@ impl TargetPatchBody {
             rate_limit: checks.change("rateLimit", self.rate_limit, |limit| limit.map(rate).transpose()),
             retry: match self.retry_policy {
                 Change::Keep => Change::Keep,
-                Change::Set(policy) => {
-                    Change::Set(policy.map(|policy| policy.check(&mut checks, config.retry)))
-                }
+                Change::Set(policy) => Change::Set(policy.map(|policy| policy.check(&mut checks, config))),
             },
             timeout: checks.change("timeout", self.timeout, |span| span.map(timeout).transpose()),
         };

@@ -116,7 +116,7 @@ where
         .iter()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
     {
-        return format!("cannot reach {place} ({io})");
+        return format!("cannot reach {place} ({})", crate::plain::io(io));
     }
     let causes: Vec<String> = causes.iter().map(ToString::to_string).collect();
     shortened(&format!("cannot call {place} ({})", causes.join(": ")))

@@ -3,6 +3,7 @@
 //! The documented defaults are `hookwright.default.toml`, compiled in: they are the reference, and
 //! what the code starts from. Over them lie the presets of `dev`, the file, and the environment.
 
+mod check;
 pub mod error;
 mod keys;
 mod locate;
@@ -10,6 +11,7 @@ pub mod units;
 
 pub use error::ConfigError;
 pub use keys::*;
+pub use locate::place;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
@@ -38,7 +40,7 @@ impl Config {
         let mut figment = Figment::from(Toml::string(DEFAULT)).merge(Toml::string(presets));
         if let Some(file) = file {
             // Figment takes a file it may not read for one that is not there.
-            std::fs::read(file).map_err(|error| ConfigError::unreadable(file, &error.to_string()))?;
+            std::fs::read(file).map_err(|error| ConfigError::unreadable(file, &crate::plain::io(&error)))?;
             figment = figment.merge(Toml::file_exact(file));
         }
         figment = figment

@@ -115,7 +115,7 @@ pub struct QueueLimits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// Trying this entry again later may succeed.
-    #[error("queue unavailable: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// This entry will never be taken as it is.
     #[error("queue refused the message: {0}")]

@@ -54,10 +54,10 @@ impl Record {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LogError {
     /// Trying again later may succeed: the broker is away, the disk is full.
-    #[error("event log unavailable: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// Trying again will not help: no such topic, not permitted, a record too large.
-    #[error("event log refused: {0}")]
+    #[error("{0}")]
     Refused(String),
 }
 

@@ -110,6 +110,8 @@ impl Follower {
                 return Ok(());
             };
             let more = changes.len() == BATCH as usize;
+            // Old changes are removed in the end: whom those between concerned nobody knows any more.
+            let missed = changes.first().is_some_and(|first| first.seq != since + 1);
             {
                 let mut changed = self.changed.write().unwrap_or_else(PoisonError::into_inner);
                 for change in changes {
@@ -118,7 +120,7 @@ impl Follower {
                     }
                     changed.tenants.insert(change.tenant, change.seq);
                 }
-                if changed.targets.len() + changed.tenants.len() > REMEMBERED {
+                if missed || changed.targets.len() + changed.tenants.len() > REMEMBERED {
                     *changed = Changed {
                         everything: last,
                         ..Changed::default()

@@ -17,6 +17,7 @@
 //! | [`report`] | telling history, without waiting for it |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
+//! | [`plain`] | errors of the system in words |
 //! | [`ports`] | the adapters a configuration asks for, opened |
 
 pub mod aws;
@@ -31,6 +32,7 @@ pub mod follow;
 pub mod harness;
 pub mod history;
 pub mod payload_store;
+pub mod plain;
 pub mod ports;
 pub mod report;
 pub mod secrets;

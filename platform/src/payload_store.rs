@@ -8,12 +8,13 @@ pub mod s3;
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::delivery::PayloadPointer;
+use std::time::Duration;
 
 /// Why a payload could not be put or got.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Trying again later may succeed.
-    #[error("payload store unavailable: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// The object is not there: it expired, or was never written.
     #[error("payload {key} is not in the store")]
@@ -28,6 +29,10 @@ pub enum PayloadError {
         key: String,
     },
 }
+
+/// How long a payload is kept: the longest retry window of 7 days, and the better part of the 14 days
+/// that a dead letter lies in its queue.
+pub const KEPT: Duration = Duration::from_secs(16 * 24 * 3600);
 
 /// Where large payloads lie.
 #[async_trait]
@@ -45,6 +50,15 @@ pub trait PayloadStore: Send + Sync {
     /// # Errors
     /// As the variants of [`PayloadError`] say.
     async fn get(&self, pointer: &PayloadPointer) -> Result<Bytes, PayloadError>;
+
+    /// Deletes the payloads older than this; how many there were. A store that does so by itself, as
+    /// S3 by the rule that [`PayloadStore::provision`] gives it, has nothing to do.
+    ///
+    /// # Errors
+    /// [`PayloadError::Unavailable`] naming what could not be read or deleted.
+    async fn expire(&self, _older_than: Duration) -> Result<u64, PayloadError> {
+        Ok(0)
+    }
 
     /// Creates the bucket or directory, with expiry by age. Safe to repeat.
     ///

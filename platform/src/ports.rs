@@ -3,7 +3,7 @@
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir, DataDirError};
 use crate::delivery_queue::DeliveryQueue;
 use crate::delivery_queue::embedded::EmbeddedQueue;
 use crate::delivery_queue::sqs::SqsQueue;
@@ -13,7 +13,6 @@ use crate::event_log::kafka::{KafkaConfig, KafkaLog};
 use crate::payload_store::PayloadStore;
 use crate::payload_store::embedded::DirectoryStore;
 use crate::payload_store::s3::S3Store;
-use crate::secrets::Sealer;
 use crate::sqlite::Sync;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +79,14 @@ impl<'a> Opener<'a> {
         Ok(&self.config.data)
     }
 
+    /// The data folder, with a database's file in it that is its owner's alone.
+    fn data_with(&mut self, database: &str) -> Result<&Path, OpenError> {
+        let data = self.data()?;
+        data_dir::create_file(&data.join(database))
+            .map_err(|error| OpenError::unavailable("data", &DataDirError::explain(data, &error)))?;
+        Ok(data)
+    }
+
     fn sync(&self) -> Sync {
         match self.config.embedded.sync {
             SyncKind::Normal => Sync::Normal,
@@ -109,7 +116,7 @@ impl<'a> Opener<'a> {
             LogKind::Embedded => {
                 let (sync, clock) = (self.sync(), self.clock.clone());
                 let retention = self.config.embedded.retention.0;
-                let log = EmbeddedLog::open(self.data()?, sync, clock, retention)
+                let log = EmbeddedLog::open(self.data_with("log.db")?, sync, clock, retention)
                     .map_err(|error| OpenError::unavailable("data", &error))?;
                 Ok(Arc::new(log))
             }
@@ -134,7 +141,7 @@ impl<'a> Opener<'a> {
         match self.config.queue.kind {
             QueueKind::Embedded => {
                 let (sync, clock) = (self.sync(), self.clock.clone());
-                let queue = EmbeddedQueue::open(self.data()?, sync, clock)
+                let queue = EmbeddedQueue::open(self.data_with("queue.db")?, sync, clock)
                     .map_err(|error| OpenError::unavailable("data", &error))?;
                 Ok(Arc::new(queue))
             }
@@ -170,17 +177,12 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`] names the key.
     pub async fn catalog(&mut self) -> Result<Catalog, OpenError> {
-        let Some(key) = &self.config.secrets.key else {
-            let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
-            return Err(ConfigError::new("secrets.key", message).into());
-        };
-        let sealer =
-            Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
+        let sealer = self.config.sealer()?;
         let url = self.config.store_url();
         let embedded = url.starts_with("sqlite:");
         if embedded && self.config.store.url.is_none() {
-            std::fs::create_dir_all(&self.config.data).map_err(|error| {
-                OpenError::unavailable("data", &format!("{}: {error}", self.config.data.display()))
+            data_dir::create(&self.config.data).map_err(|error| {
+                OpenError::unavailable("data", &DataDirError::explain(&self.config.data, &error))
             })?;
         }
         let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);
@@ -191,5 +193,60 @@ impl<'a> Opener<'a> {
             catalog.migrate().await.map_err(unavailable)?;
         }
         Ok(catalog)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_log::NewRecord;
+    use crate::secrets::Sealer;
+    use bytes::Bytes;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    /// Everything below a folder, with what others than its owner may do.
+    fn open_to_others(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let about = path.metadata().unwrap();
+            if about.permissions().mode() & 0o077 != 0 {
+                found.push(format!("{:o} {}", about.permissions().mode(), path.display()));
+            }
+            if about.is_dir() {
+                found.extend(open_to_others(&path));
+            }
+        }
+        found
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_data_folder_and_all_in_it_are_its_owners_alone() {
+        let above = tempfile::tempdir().unwrap();
+        let (seal, data) = (Sealer::random().1, above.path().join("some/data"));
+        let flags = format!("data = {data:?}\nsecrets.key = \"{seal}\"\n");
+        let config = Config::load(None, "", &flags).unwrap();
+        // The second time the files are there, and were open to all, as earlier versions made them.
+        for _ in 0..2 {
+            let mut opener = Opener::new(&config, Clock::system());
+            let log = opener.log().await.unwrap();
+            let queue = opener.queue().await.unwrap();
+            let payloads = opener.payloads().await.unwrap();
+            let catalog = opener.catalog().await.unwrap();
+            log.provision(&["t".to_owned()]).await.unwrap();
+            log.append("t", vec![NewRecord::default()]).await.unwrap();
+            queue.provision().await.unwrap();
+            payloads.put("a/b", Bytes::from_static(b"payload")).await.unwrap();
+            catalog.create_tenant(&crate::config::default_tenant()).await.ok();
+            for name in ["log.db", "log.db-wal", "queue.db", "hookwright.db", "lock"] {
+                assert!(data.join(name).exists(), "{name}");
+            }
+            assert_eq!(open_to_others(above.path()), Vec::<String>::new());
+            drop((log, queue, payloads, catalog, opener));
+            for name in ["log.db", "queue.db", "hookwright.db", "lock"] {
+                let open = std::fs::Permissions::from_mode(0o644);
+                std::fs::set_permissions(data.join(name), open).unwrap();
+            }
+        }
     }
 }

@@ -20,10 +20,18 @@ fn refused(ended: &Ended, code: i32, parts: &[&str]) {
         "Os {",
         "thread '",
         "unwrap",
+        "os error",
+        "unavailable: ",
     ] {
         assert!(!ended.stderr.contains(noise), "{noise:?}: {ended:#?}");
     }
     assert_eq!(ended.stdout, "", "complaints belong on stderr: {ended:#?}");
+}
+
+/// What `make test` says of the real services it started.
+fn world(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: run `make test`, which brings the world up"))
 }
 
 /// A setup with this `hookwright.toml`.
@@ -201,9 +209,18 @@ async fn usage_that_is_wrong_is_explained() {
 #[tokio::test]
 async fn outside_dev_the_master_key_is_needed() {
     let setup = Setup::new();
-    for role in ["all", "dispatcher", "api"] {
-        let ended = setup.run(&[role]).await;
+    let commands: [&[&str]; 6] = [
+        &["all"],
+        &["dispatcher"],
+        &["api"],
+        &["check"],
+        &["provision"],
+        &["tenants", "create", "acme"],
+    ];
+    for command in commands {
+        let ended = setup.run(command).await;
         refused(&ended, 64, &["secrets.key", "head -c 32 /dev/urandom | base64"]);
+        assert!(!setup.folder().join("hookwright-data").exists(), "{command:?}");
     }
     let setup = Setup::new().set("secrets.key", "c2hvcnQ=");
     let ended = setup.run(&["all"]).await;
@@ -257,7 +274,8 @@ async fn a_broker_that_is_not_there_is_named_with_its_key() {
     refused(&ended, 69, &["kafka.brokers", &closed]);
 
     let setup = complete().set("store.url", &format!("postgres://nobody@{closed}/nothing"));
-    refused(&setup.run(&["all"]).await, 69, &["store.url"]);
+    let message = format!("store.url: cannot reach {closed} (connection refused)");
+    refused(&setup.run(&["all"]).await, 69, &[&message]);
 
     let setup = complete()
         .set("queue.kind", "sqs")
@@ -266,7 +284,77 @@ async fn a_broker_that_is_not_there_is_named_with_its_key() {
         .env("AWS_ACCESS_KEY_ID", "a")
         .env("AWS_SECRET_ACCESS_KEY", "b")
         .env("AWS_REGION", "us-east-1");
-    refused(&setup.run(&["all"]).await, 69, &["queue: ", &closed]);
+    let message = format!("queue: cannot reach http://{closed} (connection refused)");
+    refused(&setup.run(&["all"]).await, 69, &[&message]);
+}
+
+#[tokio::test]
+async fn what_is_away_is_told_with_its_place_and_what_to_do() {
+    let setup = with_file(&format!(
+        "[secrets]\nkey = \"{SEAL}\"\n[events]\nlog = \"kafka\"\n[kafka]\nbrokers = \"127.0.0.1:1\"\n"
+    ));
+    let file = "--config hookwright.toml";
+    let ended = setup.run(&["all", "--config", "hookwright.toml"]).await;
+    let message = format!(
+        "error: kafka.brokers: cannot reach 127.0.0.1:1 (connection refused after 5 s)\n  \
+         set in hookwright.toml line 6; `hookwright check {file}` tests every dependency\n"
+    );
+    refused(&ended, 69, &[&message]);
+}
+
+#[tokio::test]
+async fn what_is_not_provisioned_is_named() {
+    let endpoint = world("WORLD_SQS_ENDPOINT");
+    let setup = || {
+        complete()
+            .set("aws.endpoint", &endpoint)
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_REGION", "us-east-1")
+    };
+    let queue = setup().set("queue.kind", "sqs").set("queue.prefix", "never-made");
+    let message =
+        format!("queue: queue never-made-dispatch does not exist at {endpoint}; run hookwright provision");
+    refused(&queue.run(&["all"]).await, 69, &[&message]);
+
+    let bucket = setup()
+        .set("payloads.kind", "s3")
+        .set("payloads.bucket", "never-made");
+    let message =
+        format!("payloads: bucket never-made does not exist at {endpoint}; run hookwright provision");
+    refused(
+        &bucket.run(&["all"]).await,
+        69,
+        &[&message, "set in HOOKWRIGHT_PAYLOADS__BUCKET"],
+    );
+
+    let topics = complete()
+        .set("events.log", "kafka")
+        .set("kafka.brokers", &world("WORLD_KAFKA_BROKERS"))
+        .set("events.topics", "[{name=\"never-made\"}]");
+    let message = "kafka.brokers: topic never-made does not exist; run hookwright provision";
+    refused(&topics.run(&["all"]).await, 69, &[message]);
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_let_us_in_is_named_without_its_password() {
+    let url = world("WORLD_POSTGRES_URL");
+    let place = url.rsplit('@').next().expect("a part");
+    let address = place.split('/').next().expect("a part");
+    let setup = complete().set("store.url", &format!("postgres://nobody:hunter2@{place}"));
+    let ended = setup.run(&["all"]).await;
+    let message =
+        format!("store.url: cannot open {address}: password authentication failed for user \"nobody\"");
+    refused(&ended, 69, &[&message, "set in HOOKWRIGHT_STORE__URL"]);
+    assert!(!ended.stderr.contains("hunter2"), "{ended:#?}");
+
+    for url in ["mysql://root:hunter2@localhost/x", "sqlite:", "hunter2"] {
+        let setup = complete().set("store.url", url);
+        let ended = setup.run(&["check"]).await;
+        refused(&ended, 64, &["store.url: ", "sqlite:", "HOOKWRIGHT_STORE__URL"]);
+        assert!(!ended.stderr.contains("hunter2"), "{ended:#?}");
+        assert!(!setup.data().exists(), "{url}");
+    }
 }
 
 #[tokio::test]
@@ -283,6 +371,16 @@ async fn a_data_folder_that_cannot_be_is_named() {
     );
     let setup = complete().set("data", below);
     refused(&setup.run(&["all"]).await, 69, &["data: ", below, "not a folder"]);
+    // Nobody may make a folder there, not even root.
+    let message = "data: /sys/hookwright cannot be written by this user";
+    let setup = complete().set("data", "/sys/hookwright");
+    refused(
+        &setup.run(&["all"]).await,
+        69,
+        &[message, "set in HOOKWRIGHT_DATA"],
+    );
+    let ended = setup.run(&["dev", "--data", "/sys/hookwright"]).await;
+    refused(&ended, 69, &[message, "set in --data"]);
 }
 
 #[tokio::test]

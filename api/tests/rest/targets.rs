@@ -293,3 +293,24 @@ async fn a_disabled_target_matches_nothing_until_it_is_enabled() {
     assert_eq!(matched().await, [TargetId(id)]);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_retry_window_outlives_no_payload() {
+    let world = World::start().await;
+    let target = |window: &str| json!({"url": "https://example.com/", "retryPolicy": {"window": window}});
+    let made = create(&world, target("71h")).await;
+    let problem = world.post("/webhooks/targets", target("72h")).await.expect(422);
+    assert_eq!(
+        problem["errors"],
+        json!([{"field": "retryPolicy.window", "message": "3days is not between 1s and 2days 23h"}])
+    );
+    let path = format!("/webhooks/targets/{}", made["id"]);
+    world
+        .patch(&path, json!({"retryPolicy": {"window": "30days"}}))
+        .await
+        .expect(422);
+    assert_eq!(
+        world.get(&path).await.expect(200)["retryPolicy"]["window"],
+        "2days 23h"
+    );
+}

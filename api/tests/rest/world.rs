@@ -137,6 +137,9 @@ pub struct World {
     _dir: TempDir,
 }
 
+/// The longest retry window of a target.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(71 * 3600);
+
 pub fn config() -> Config {
     Config {
         base_path: "/v1".to_owned(),
@@ -146,6 +149,7 @@ pub fn config() -> Config {
         max_payload: MAX_PAYLOAD,
         rules: EgressRules::default(),
         retry: RetryPolicy::default(),
+        longest_window: LONGEST_WINDOW,
     }
 }
 

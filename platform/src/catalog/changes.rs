@@ -4,6 +4,7 @@ use super::db::{self, Write, bounded};
 use super::{Catalog, CatalogError, ChangeRow};
 use schemas::ids::{TargetId, Tenant};
 use sqlx::Row;
+use std::time::Duration;
 use tokio::sync::watch;
 
 impl Write {
@@ -60,7 +61,8 @@ impl Catalog {
         self.newest.subscribe()
     }
 
-    /// The changes after `seq`, of every process, in order, at most `limit`.
+    /// The changes after `seq`, of every process, in order, at most `limit`. Numbers have no gaps: if
+    /// the first is not `seq + 1`, what was between is removed.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -88,6 +90,41 @@ impl Catalog {
             Ok(changes)
         })
         .await
+    }
+
+    /// Removes the changes that were there `age` ago, but never the newest: a follower that is further
+    /// behind sees by it that it has missed some. Notes where the feed stands now, so that age counts
+    /// from the first call after a change. Returns how many went.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn prune_changes(&self, age: Duration) -> Result<u64, CatalogError> {
+        let now = self.clock.now().0;
+        let before = now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let mut write = self.db.begin().await?;
+        sqlx::query(
+            "INSERT INTO change_marks (seq, at) SELECT seq, $1 FROM change_head WHERE one = 1 \
+             ON CONFLICT (seq) DO NOTHING",
+        )
+        .bind(now)
+        .execute(write.on())
+        .await?;
+        let removed = sqlx::query(
+            "DELETE FROM changes WHERE seq <= (SELECT MAX(seq) FROM change_marks WHERE at <= $1) \
+             AND seq < (SELECT seq FROM change_head WHERE one = 1)",
+        )
+        .bind(before)
+        .execute(write.on())
+        .await?
+        .rows_affected();
+        sqlx::query(
+            "DELETE FROM change_marks WHERE seq < (SELECT MAX(seq) FROM change_marks WHERE at <= $1)",
+        )
+        .bind(before)
+        .execute(write.on())
+        .await?;
+        write.commit().await?;
+        Ok(removed)
     }
 
     /// The newest change there is: where a follower that has read everything now begins.

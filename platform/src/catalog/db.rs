@@ -22,6 +22,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one call on the delivery path may take, so that a database that went silent without
 /// closing its connections is noticed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before asking a busy SQLite again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// SQLite has one writer at a time and a thread per connection: more would only cost memory.
 const SQLITE_CONNECTIONS: u32 = 4;
 const POSTGRES_CONNECTIONS: u32 = 10;
@@ -48,35 +50,45 @@ impl Db {
     pub(crate) async fn open(url: &str) -> Result<Self, CatalogError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
+        check_url(url).map_err(CatalogError::Unavailable)?;
         let (dialect, options) = if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             (Dialect::Sqlite, sqlite_options(path).await?)
         } else {
-            let options = AnyConnectOptions::from_str(url).map_err(|e| cannot_open(&e))?;
-            if !matches!(options.database_url.scheme(), "postgres" | "postgresql") {
-                return Err(CatalogError::Unavailable(
-                    "store.url: give sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE".to_owned(),
-                ));
+            (Dialect::Postgres, postgres_options(url)?)
+        };
+        let place = match dialect {
+            Dialect::Sqlite => url.to_owned(),
+            Dialect::Postgres => {
+                let url = &options.database_url;
+                let (host, port) = (url.host_str().unwrap_or("localhost"), url.port().unwrap_or(5432));
+                format!("{host}:{port}")
             }
-            (Dialect::Postgres, options)
         };
         // One connection outside the pool first: the pool would keep trying and then only say that
         // time ran out.
         let first = async {
             let mut first = AnyConnection::connect_with(&options).await?;
             if dialect == Dialect::Sqlite {
-                // Stays set in the file.
-                sqlx::raw_sql("PRAGMA journal_mode = WAL")
+                // Stays set in the file. Of several that set it at once SQLite lets one, and does not
+                // let the others wait as `busy_timeout` says.
+                while let Err(error) = sqlx::raw_sql("PRAGMA journal_mode = WAL")
                     .execute(&mut first)
-                    .await?;
+                    .await
+                {
+                    if !is_busy(&error) {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
             }
             first.close().await
         };
         match tokio::time::timeout(CONNECT_LIMIT, first).await {
-            Ok(done) => done.map_err(|e| cannot_open(&e))?,
+            Ok(done) => done.map_err(|error| cannot_open(&place, &error))?,
             Err(_) => {
                 return Err(CatalogError::Unavailable(format!(
-                    "no connection within {} s",
+                    "cannot reach {place} (no answer after {} s)",
                     CONNECT_LIMIT.as_secs()
                 )));
             }
@@ -164,12 +176,8 @@ impl Write {
 }
 
 async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
-    if path.is_empty() || path.starts_with(':') {
-        return Err(CatalogError::Unavailable(
-            "store.url: sqlite: needs the path of a file, such as sqlite:./hookwright.db".to_owned(),
-        ));
-    }
-    let named = |e: std::io::Error| CatalogError::Unavailable(format!("{path}: {e}"));
+    let named =
+        |error: std::io::Error| CatalogError::Unavailable(format!("{path}: {}", crate::plain::io(&error)));
     // The path goes through a URL, which would take `..` out and read `%`, `?` and `#` its own way.
     let file = Path::new(path);
     let folder = match file.parent() {
@@ -182,17 +190,48 @@ async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
         .file_name()
         .ok_or_else(|| CatalogError::Unavailable(format!("{path}: not the path of a file")))?;
     let whole = folder.join(file);
+    // It holds sealed secrets and hashed keys. Below `mode=rwc` SQLite would make it for all to read.
+    crate::data_dir::create_file(&whole).map_err(named)?;
     let escaped = whole
         .to_str()
         .ok_or_else(|| CatalogError::Unavailable(format!("{path}: its folder's name is not UTF-8")))?
         .replace('%', "%25")
         .replace('?', "%3F")
         .replace('#', "%23");
-    AnyConnectOptions::from_str(&format!("sqlite:{escaped}?mode=rwc")).map_err(|e| cannot_open(&e))
+    AnyConnectOptions::from_str(&format!("sqlite:{escaped}?mode=rwc"))
+        .map_err(|error| cannot_open(path, &error))
 }
 
-fn cannot_open(error: &sqlx::Error) -> CatalogError {
-    CatalogError::Unavailable(format!("cannot open: {error}"))
+fn postgres_options(url: &str) -> Result<AnyConnectOptions, CatalogError> {
+    let options = AnyConnectOptions::from_str(url).ok();
+    options
+        .filter(|options| matches!(options.database_url.scheme(), "postgres" | "postgresql"))
+        // Without the value: it may hold a password.
+        .ok_or_else(|| {
+            CatalogError::Unavailable(
+                "not an address of a database; give sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"
+                    .to_owned(),
+            )
+        })
+}
+
+/// Whether [`Db::open`] knows what to do with this.
+pub(crate) fn check_url(url: &str) -> Result<(), String> {
+    match url.strip_prefix("sqlite:") {
+        Some(path) if path.is_empty() || path.starts_with(':') => {
+            Err("sqlite: needs the path of a file, such as sqlite:./hookwright.db".to_owned())
+        }
+        Some(_) => Ok(()),
+        None => postgres_options(url).map(drop).map_err(|error| error.to_string()),
+    }
+}
+
+fn cannot_open(place: &str, error: &sqlx::Error) -> CatalogError {
+    CatalogError::Unavailable(match error {
+        sqlx::Error::Database(refusal) => format!("cannot open {place}: {}", refusal.message()),
+        sqlx::Error::Io(error) => format!("cannot reach {place} ({})", crate::plain::io(error)),
+        error => format!("cannot open {place}: {error}"),
+    })
 }
 
 /// What the database said, without the values it was given: `sqlx` does not put those in errors.
@@ -204,6 +243,14 @@ impl From<sqlx::Error> for CatalogError {
             Self::Unavailable(error.to_string())
         }
     }
+}
+
+/// Whether SQLite is busy with another connection: `SQLITE_BUSY`, whose kinds differ above the low byte.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const SQLITE_BUSY: u32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| code & 0xff == SQLITE_BUSY)
 }
 
 /// Whether a statement failed because something it refers to is not there, or something that

@@ -11,9 +11,14 @@ use super::{Catalog, CatalogError};
 use sqlx::{AssertSqlSafe, Row};
 
 /// What there is to apply, in order: version, name, SQL. Never change one that was released.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "catalog", include_str!("../../migrations/0001_catalog.sql")),
     (2, "history", include_str!("../../migrations/0002_history.sql")),
+    (
+        3,
+        "change marks",
+        include_str!("../../migrations/0003_change_marks.sql"),
+    ),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at

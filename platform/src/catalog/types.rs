@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// The database is away or too slow; nothing was changed.
-    #[error("database unavailable: {0}")]
+    #[error("{0}")]
     Unavailable(String),
     /// No such thing, for this tenant.
     #[error("not found")]

@@ -1,9 +1,6 @@
 //! The keys themselves, and what must hold between them.
 
-use super::error::ConfigError;
 use super::units::{Size, Span};
-use crate::secrets::Sealer;
-use crate::telemetry;
 use ipnet::IpNet;
 use schemas::avro::Framing;
 use schemas::egress::EgressRules;
@@ -13,7 +10,6 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// The whole configuration. Each field is a section of `hookwright.default.toml`, which documents
 /// the keys.
@@ -257,102 +253,7 @@ pub struct Log {
     pub level: String,
 }
 
-/// The largest `payloads.inline_limit`: SQS takes 1 MiB with everything that belongs to a message.
-const MAX_INLINE: usize = 900 * 1024;
-
 impl Config {
-    /// What must hold beyond each key's own form.
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let fail = |key: &str, message: String| Err(ConfigError::new(key, message));
-        if !self.api.base_path.starts_with('/') || self.api.base_path.ends_with('/') {
-            return fail(
-                "api.base_path",
-                format!("\"{}\" must begin with / and not end with it", self.api.base_path),
-            );
-        }
-        if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
-            return fail("api.admin_key", "must have at least 16 characters".into());
-        }
-        if self.events.topics.is_empty() {
-            return fail("events.topics", "must name at least one topic".into());
-        }
-        for topic in &self.events.topics {
-            if topic.name.is_empty()
-                || topic.name.len() > 200
-                || !topic
-                    .name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-            {
-                return fail(
-                    "events.topics",
-                    format!("\"{}\" is not a topic's name: letters, digits, . _ -", topic.name),
-                );
-            }
-            if self.events.log == LogKind::Embedded && topic.framing != Framing::Raw {
-                return fail(
-                    "events.topics",
-                    format!("topic {}: the embedded log holds raw records only", topic.name),
-                );
-            }
-        }
-        if !(0.0..=1.0).contains(&self.events.poison_share) {
-            return fail(
-                "events.poison_share",
-                format!("{} is not between 0 and 1", self.events.poison_share),
-            );
-        }
-        if self.payloads.inline_limit.0 > MAX_INLINE {
-            return fail(
-                "payloads.inline_limit",
-                format!("must be at most {}KiB", MAX_INLINE / 1024),
-            );
-        }
-        let at_least_one = [
-            ("delivery.concurrency", self.delivery.concurrency),
-            ("delivery.per_target", self.delivery.per_target),
-            ("delivery.response_limit", self.delivery.response_limit.0),
-            ("events.max_payload", self.events.max_payload.0),
-            (
-                "kafka.partitions",
-                usize::try_from(self.kafka.partitions).unwrap_or(0),
-            ),
-        ];
-        for (key, value) in at_least_one {
-            if value == 0 {
-                return fail(key, "must be at least 1".into());
-            }
-        }
-        if self.delivery.timeout.0.is_zero() || self.delivery.timeout.0 > Duration::from_secs(60) {
-            return fail(
-                "delivery.timeout",
-                "must be between 1ms and 60s, so that an attempt ends before its message is seen again"
-                    .into(),
-            );
-        }
-        if let Err(message) = self.retry_policy().check() {
-            return fail("retry", message);
-        }
-        if self.events.log == LogKind::Embedded && self.embedded.retention.0 <= self.retry.window.0 {
-            return fail(
-                "embedded.retention",
-                "must be longer than retry.window: waiting deliveries read their payload from the log".into(),
-            );
-        }
-        if let Some(key) = &self.secrets.key
-            && let Err(error) = Sealer::from_base64(key)
-        {
-            return fail("secrets.key", error.to_string());
-        }
-        if let Err(message) = telemetry::filter(&self.log.level) {
-            return fail("log.level", message);
-        }
-        if self.mail.smtp.is_some() != self.mail.from.is_some() {
-            return fail("mail", "needs both mail.smtp and mail.from, or neither".into());
-        }
-        Ok(())
-    }
-
     /// The policy of targets that have none of their own.
     #[must_use]
     pub fn retry_policy(&self) -> RetryPolicy {

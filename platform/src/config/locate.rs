@@ -8,7 +8,8 @@ fn variable(key: &str) -> String {
 }
 
 /// Where `key` was set: an environment variable, or a line of the file.
-pub(super) fn place(key: &str, file: Option<&Path>) -> Option<String> {
+#[must_use]
+pub fn place(key: &str, file: Option<&Path>) -> Option<String> {
     let variable = variable(key);
     if std::env::var_os(&variable).is_some() {
         return Some(variable);

@@ -2,7 +2,7 @@
 //!
 //! A payload is written under another name and renamed when it is whole, so that no reader, and no
 //! later process, meets half of one. It lies at its key's path. Payloads expire by the age of their
-//! file, whenever [`DirectoryStore::expire`] is called.
+//! file, whenever [`PayloadStore::expire`] is called.
 
 use super::{PayloadError, PayloadStore};
 use crate::sqlite;
@@ -59,17 +59,6 @@ impl DirectoryStore {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Deletes the payloads older than this; how many there were.
-    ///
-    /// # Errors
-    /// [`PayloadError::Unavailable`] naming what could not be read or deleted.
-    pub async fn expire(&self, older_than: Duration) -> Result<u64, PayloadError> {
-        let before = SystemTime::now()
-            .checked_sub(older_than)
-            .unwrap_or(SystemTime::UNIX_EPOCH);
-        self.run(move |inner| expire(&inner.whole, before)).await
-    }
-
     /// Files are worked on beside the runtime's threads, which must not wait for a disk.
     async fn run<T: Send + 'static>(
         &self,
@@ -92,6 +81,13 @@ impl PayloadStore for DirectoryStore {
     async fn get(&self, pointer: &PayloadPointer) -> Result<Bytes, PayloadError> {
         let pointer = pointer.clone();
         self.run(move |inner| inner.get(&pointer)).await
+    }
+
+    async fn expire(&self, older_than: Duration) -> Result<u64, PayloadError> {
+        let before = SystemTime::now()
+            .checked_sub(older_than)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        self.run(move |inner| expire(&inner.whole, before)).await
     }
 
     async fn provision(&self) -> Result<(), PayloadError> {
@@ -201,7 +197,9 @@ impl Inner {
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), PayloadError> {
         let write = || {
-            let mut file = File::create(path)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true);
+            let mut file = crate::data_dir::private(&mut options).open(path)?;
             file.write_all(bytes)?;
             // Whatever is asked for: a power loss must not leave a name with half a payload, which
             // could never be put again.
@@ -230,7 +228,7 @@ fn expire(folder: &Path, before: SystemTime) -> Result<u64, PayloadError> {
 }
 
 fn unavailable(path: &Path) -> impl Fn(std::io::Error) -> PayloadError + '_ {
-    move |error| PayloadError::Unavailable(format!("{}: {error}", path.display()))
+    move |error| PayloadError::Unavailable(format!("{}: {}", path.display(), crate::plain::io(&error)))
 }
 
 #[cfg(test)]

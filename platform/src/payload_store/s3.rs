@@ -24,9 +24,9 @@ use std::time::Duration;
 /// The object metadata that holds the payload's SHA-256.
 const SHA256: &str = "sha256";
 
-/// How long an object lives: the retry window of a day, the 14 days a dead letter lies in its
-/// queue, and S3's rounding up to midnight.
-const EXPIRY_DAYS: i32 = 16;
+/// How long an object lives; S3 rounds up to midnight.
+#[allow(clippy::cast_possible_truncation, reason = "16")]
+const EXPIRY_DAYS: i32 = (super::KEPT.as_secs() / (24 * 3600)) as i32;
 
 /// The lifecycle rule that is ours; others in the bucket are left alone.
 const EXPIRY_RULE: &str = "hookwright-payload-expiry";

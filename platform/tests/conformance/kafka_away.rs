@@ -30,7 +30,7 @@ async fn a_broker_that_is_not_there_is_named_with_the_reason() {
     let unreachable = log.check(&[]).await.unwrap_err();
     assert_eq!(
         unreachable.to_string(),
-        "event log unavailable: cannot reach 127.0.0.1:1 (connection refused)"
+        "cannot reach 127.0.0.1:1 (connection refused after 5 s)"
     );
     let subscribed = log
         .subscribe(&unique("group"), &["topic".to_owned()])

@@ -327,7 +327,7 @@ async fn the_largest_payload_passes_and_is_read_back() {
 async fn a_topic_that_does_not_exist_is_refused_and_named() {
     let log = Broker::new().log(1);
     let topic = unique("missing");
-    let expected = format!("event log refused: topic {topic} does not exist; run hookwright provision");
+    let expected = format!("topic {topic} does not exist; run hookwright provision");
     let topics = [topic.clone()];
     assert_eq!(log.check(&topics).await.unwrap_err().to_string(), expected);
     let subscribed = log.subscribe(&unique("group"), &topics).await.map(|_reader| ());

@@ -25,6 +25,7 @@ mod embedded;
 mod kafka;
 mod kafka_away;
 mod kafka_group;
+mod kafka_lookup;
 mod s3;
 mod sqs;
 mod sqs_faults;

@@ -308,7 +308,7 @@ async fn an_endpoint_that_is_not_there_is_named_with_the_reason() {
     let queue = SqsQueue::new(&config("http://127.0.0.1:1").await, "q");
     let why = soon("check", queue.check()).await.unwrap_err().to_string();
     assert!(
-        why.starts_with("queue unavailable: cannot reach http://127.0.0.1:1 (Connection refused"),
+        why.starts_with("cannot reach http://127.0.0.1:1 (connection refused"),
         "{why}"
     );
 }

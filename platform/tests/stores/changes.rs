@@ -1,7 +1,8 @@
 //! The change feed.
 
-use crate::store::{Store, over_both, plain_target, texts};
+use crate::store::{Store, over_both, plain_target, tenant, texts};
 use platform::catalog::{Catalog, Change, ChangeRow, TargetPatch};
+use platform::follow::Follower;
 use schemas::ids::TargetId;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,8 @@ over_both!(
     a_failed_write_shows_nothing,
     the_version_rises_before_a_write_returns_and_when_others_writes_are_read,
     a_follower_sees_every_change_of_many_writers_in_order,
+    old_changes_are_removed_and_young_ones_stay,
+    a_follower_that_missed_removed_changes_forgets_everything,
 );
 
 async fn every_write_that_could_matter_shows_in_the_feed(store: Store) {
@@ -184,4 +187,69 @@ async fn follow(catalog: Catalog) -> Vec<ChangeRow> {
         WRITERS * WRITES
     );
     seen
+}
+
+const DAYS: Duration = Duration::from_secs(3 * 24 * 3600);
+
+async fn old_changes_are_removed_and_young_ones_stay(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let change = || catalog.create_target(&acme, plain_target("https://a.example/"));
+    for _ in 0..3 {
+        change().await.unwrap();
+    }
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(0), "none is old");
+    store.clock.advance(DAYS / 2);
+    change().await.unwrap();
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(0), "none is old");
+    store.clock.advance(DAYS / 2);
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(3));
+    let left = catalog.changes_since(0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|row| row.seq).collect::<Vec<_>>(), [4]);
+    // The newest stays, however old: without it nobody would know what was missed.
+    store.clock.advance(DAYS);
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(0));
+    assert_eq!(catalog.changes_since(3, 10).await.unwrap().len(), 1);
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(0));
+    change().await.unwrap();
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(1));
+    assert_eq!(catalog.latest_change().await, Ok(5));
+}
+
+async fn a_follower_that_missed_removed_changes_forgets_everything(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (target, _) = catalog
+        .create_target(&acme, plain_target("https://a.example/"))
+        .await
+        .unwrap();
+    // Another process, whose follower reads only when it is told to.
+    let other = store.open().await;
+    let follower = Follower::start(other.clone(), store.clock.clone()).await.unwrap();
+    let quiet = tenant("quiet");
+    let start = other.latest_change().await.unwrap();
+    assert!(follower.target_changed(target.id) <= start);
+
+    catalog
+        .patch_target(&acme, target.id, TargetPatch::default())
+        .await
+        .unwrap();
+    catalog.prune_changes(DAYS).await.unwrap();
+    store.clock.advance(DAYS);
+    let filter = catalog.create_filter(&acme, "f".to_owned(), texts(&["*"])).await;
+    filter.unwrap();
+    assert_eq!(catalog.prune_changes(DAYS).await, Ok(2));
+
+    let last = other.latest_change().await.unwrap();
+    follower.catch_up().await;
+    assert_eq!(follower.target_changed(target.id), last, "its own change is gone");
+    assert_eq!(follower.tenant_changed(&quiet), last);
+
+    // What follows without a gap concerns only whom it names.
+    catalog
+        .patch_target(&acme, target.id, TargetPatch::default())
+        .await
+        .unwrap();
+    other.latest_change().await.unwrap();
+    follower.catch_up().await;
+    assert_eq!(follower.target_changed(target.id), last + 1);
+    assert_eq!(follower.tenant_changed(&quiet), last);
 }

@@ -5,7 +5,7 @@ use super::{KafkaConfig, LogError, Position, Record, faults, reader, settings};
 use rdkafka::Offset;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads records one at a time with one consumer, kept for the next and thrown away after a fault.
+///
+/// A partition once read from stays assigned, paused, and the next read of it seeks: librdkafka
+/// forgets a partition that is unassigned, and asks where it is, 100 ms later, when it is assigned again.
 pub(super) struct Lookup {
     config: KafkaConfig,
     consumer: Mutex<Option<BaseConsumer<Quiet>>>,
@@ -36,27 +39,60 @@ impl Lookup {
             None => BaseConsumer::from_config_and_context(&settings::lookup(&self.config), Quiet::default())
                 .map_err(|error| faults::sort("kafka lookup", &error))?,
         };
-        let record = read(&consumer, position)?;
-        // Stops librdkafka from fetching on.
-        if consumer.unassign().is_ok() {
+        let fault =
+            |error: KafkaError| faults::sort(&format!("read back from topic {}", position.topic), &error);
+        let mut place = TopicPartitionList::new();
+        place
+            .add_partition_offset(
+                &position.topic,
+                position.partition,
+                Offset::Offset(position.offset),
+            )
+            .map_err(fault)?;
+        let deadline = Instant::now() + TIMEOUT;
+        go_to(&consumer, &place, deadline).map_err(fault)?;
+        let record = read(&consumer, position, deadline)?;
+        // Stops librdkafka from fetching on. Where nothing was found it has given the partition up,
+        // or may go on looking for an end.
+        let stopped = if record.is_some() {
+            consumer.pause(&place)
+        } else {
+            consumer.incremental_unassign(&place)
+        };
+        if stopped.is_ok() {
             *slot = Some(consumer);
         }
         Ok(record)
     }
 }
 
-fn read(consumer: &BaseConsumer<Quiet>, position: &Position) -> Result<Option<Record>, LogError> {
+/// Has the consumer fetch from this place.
+fn go_to(consumer: &BaseConsumer<Quiet>, place: &TopicPartitionList, deadline: Instant) -> KafkaResult<()> {
+    let assigned = consumer.assignment()?;
+    let known = place.elements().iter().all(|wanted| {
+        assigned
+            .find_partition(wanted.topic(), wanted.partition())
+            .is_some()
+    });
+    if !known {
+        return consumer.incremental_assign(place);
+    }
+    // In this order: librdkafka's broker thread is woken by a seek, but by a resume a second late.
+    consumer.resume(place)?;
+    let sought =
+        consumer.seek_partitions(place.clone(), deadline.saturating_duration_since(Instant::now()))?;
+    for partition in sought.elements() {
+        partition.error()?;
+    }
+    Ok(())
+}
+
+fn read(
+    consumer: &BaseConsumer<Quiet>,
+    position: &Position,
+    deadline: Instant,
+) -> Result<Option<Record>, LogError> {
     let fault = |error: KafkaError| faults::sort(&format!("read back from topic {}", position.topic), &error);
-    let mut place = TopicPartitionList::new();
-    place
-        .add_partition_offset(
-            &position.topic,
-            position.partition,
-            Offset::Offset(position.offset),
-        )
-        .map_err(fault)?;
-    consumer.assign(&place).map_err(fault)?;
-    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         let message = match consumer.poll(deadline.saturating_duration_since(Instant::now())) {
             None => continue,

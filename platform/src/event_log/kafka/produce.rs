@@ -104,18 +104,16 @@ impl Producer {
             tracing::error!(%error, "kafka producer failed for good; the next append makes a new one");
         }
         if let KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut) = error {
-            return LogError::Unavailable(self.unreachable());
+            return LogError::Unavailable(self.unreachable(None));
         }
         faults::sort(&format!("append to topic {topic}"), error)
     }
 
-    /// That no broker answers, and why, where known.
-    pub(super) fn unreachable(&self) -> String {
-        let cause = self
-            .weather
-            .cause()
-            .unwrap_or_else(|| "no answer in time".to_owned());
-        format!("cannot reach {} ({cause})", self.config.brokers)
+    /// That no broker answered, and why and in what time, where known.
+    pub(super) fn unreachable(&self, tried: Option<Duration>) -> String {
+        let cause = self.weather.cause().unwrap_or_else(|| "no answer".to_owned());
+        let tried = tried.map_or_else(String::new, |tried| format!(" after {} s", tried.as_secs()));
+        format!("cannot reach {} ({cause}{tried})", self.config.brokers)
     }
 }
 

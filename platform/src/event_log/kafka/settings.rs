@@ -85,6 +85,8 @@ pub(super) fn lookup(config: &KafkaConfig) -> ClientConfig {
         // One record is wanted, not what follows it. A larger one comes whole all the same.
         .set("fetch.message.max.bytes", "65536")
         .set("queued.min.messages", "1")
+        // What follows it stays queued until the next seek, which has to wait for the end of this.
+        .set("fetch.queue.backoff.ms", "2")
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.wait.max.ms", "10");
     with_properties(client, config)

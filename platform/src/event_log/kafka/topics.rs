@@ -51,7 +51,7 @@ pub(super) async fn create(
         .await
         .map_err(|error| match faults::code(&error) {
             Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
-                LogError::Unavailable(producer.unreachable())
+                LogError::Unavailable(producer.unreachable(Some(CREATION_TIMEOUT)))
             }
             Some(_) | None => faults::sort("create topics", &error),
         })?;
@@ -94,7 +94,7 @@ pub(super) fn check(producer: &Producer, topics: &[String]) -> Result<(), LogErr
                 | RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::Resolve,
-            ) => LogError::Unavailable(producer.unreachable()),
+            ) => LogError::Unavailable(producer.unreachable(Some(METADATA_TIMEOUT))),
             Some(_) | None => faults::sort("kafka metadata", &error),
         })?;
     producer.weather.back();

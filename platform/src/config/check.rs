@@ -1,0 +1,166 @@
+//! What must hold of a configuration beyond each key's own form.
+
+use super::error::ConfigError;
+use super::keys::{Config, LogKind, QueueKind};
+use crate::secrets::Sealer;
+use crate::telemetry;
+use schemas::avro::Framing;
+use schemas::schedule::MAX_WINDOW;
+use std::time::Duration;
+
+/// The largest `payloads.inline_limit`: SQS takes 1 MiB with everything that belongs to a message.
+const MAX_INLINE: usize = 900 * 1024;
+
+impl Config {
+    /// What must hold beyond each key's own form.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, message: String| Err(ConfigError::new(key, message));
+        if !self.api.base_path.starts_with('/') || self.api.base_path.ends_with('/') {
+            return fail(
+                "api.base_path",
+                format!("\"{}\" must begin with / and not end with it", self.api.base_path),
+            );
+        }
+        if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
+            return fail("api.admin_key", "must have at least 16 characters".into());
+        }
+        if self.events.topics.is_empty() {
+            return fail("events.topics", "must name at least one topic".into());
+        }
+        for topic in &self.events.topics {
+            if topic.name.is_empty()
+                || topic.name.len() > 200
+                || !topic
+                    .name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            {
+                return fail(
+                    "events.topics",
+                    format!("\"{}\" is not a topic's name: letters, digits, . _ -", topic.name),
+                );
+            }
+            if self.events.log == LogKind::Embedded && topic.framing != Framing::Raw {
+                return fail(
+                    "events.topics",
+                    format!("topic {}: the embedded log holds raw records only", topic.name),
+                );
+            }
+        }
+        if !(0.0..=1.0).contains(&self.events.poison_share) {
+            return fail(
+                "events.poison_share",
+                format!("{} is not between 0 and 1", self.events.poison_share),
+            );
+        }
+        if self.payloads.inline_limit.0 > MAX_INLINE {
+            return fail(
+                "payloads.inline_limit",
+                format!("must be at most {}KiB", MAX_INLINE / 1024),
+            );
+        }
+        let at_least_one = [
+            ("delivery.concurrency", self.delivery.concurrency),
+            ("delivery.per_target", self.delivery.per_target),
+            ("delivery.response_limit", self.delivery.response_limit.0),
+            ("events.max_payload", self.events.max_payload.0),
+            (
+                "kafka.partitions",
+                usize::try_from(self.kafka.partitions).unwrap_or(0),
+            ),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return fail(key, "must be at least 1".into());
+            }
+        }
+        if self.delivery.timeout.0.is_zero() || self.delivery.timeout.0 > Duration::from_secs(60) {
+            return fail(
+                "delivery.timeout",
+                "must be between 1ms and 60s, so that an attempt ends before its message is seen again"
+                    .into(),
+            );
+        }
+        if let Err(message) = self.retry_policy().check() {
+            return fail("retry", message);
+        }
+        if self.events.log == LogKind::Embedded && self.embedded.retention.0 <= self.retry.window.0 {
+            return fail(
+                "embedded.retention",
+                "must be longer than retry.window: waiting deliveries read their payload from the log".into(),
+            );
+        }
+        if let Some(url) = &self.store.url
+            && let Err(message) = crate::catalog::db::check_url(url)
+        {
+            return fail("store.url", message);
+        }
+        if let Some(key) = &self.secrets.key
+            && let Err(error) = Sealer::from_base64(key)
+        {
+            return fail("secrets.key", error.to_string());
+        }
+        if let Err(message) = telemetry::filter(&self.log.level) {
+            return fail("log.level", message);
+        }
+        if self.mail.smtp.is_some() != self.mail.from.is_some() {
+            return fail("mail", "needs both mail.smtp and mail.from, or neither".into());
+        }
+        Ok(())
+    }
+
+    /// Whether payloads stay in the log, and deliveries refer to their place there: log and queue are
+    /// on one disk.
+    #[must_use]
+    pub fn payloads_in_log(&self) -> bool {
+        self.events.log == LogKind::Embedded && self.queue.kind == QueueKind::Embedded
+    }
+
+    /// The longest retry window that a target may ask for: its payloads must be there to the end.
+    #[must_use]
+    pub fn longest_window(&self) -> Duration {
+        if !self.payloads_in_log() {
+            return MAX_WINDOW;
+        }
+        // A window begins with the record's timestamp, or up to an hour after it.
+        let kept = self
+            .embedded
+            .retention
+            .0
+            .saturating_sub(Duration::from_secs(3600));
+        kept.clamp(self.retry.window.0, MAX_WINDOW)
+    }
+
+    /// What seals the targets' secrets: whatever opens the catalog asks for it before anything else.
+    ///
+    /// # Errors
+    /// When `secrets.key` is not set.
+    pub fn sealer(&self) -> Result<Sealer, ConfigError> {
+        let Some(key) = &self.secrets.key else {
+            let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
+            return Err(ConfigError::new("secrets.key", message));
+        };
+        Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_window_is_shorter_than_what_payloads_are_kept_for() {
+        let hours = |flags: &str| {
+            let config = Config::load(None, "", flags).unwrap();
+            config.longest_window().as_secs() / 3600
+        };
+        assert_eq!(hours(""), 71, "embedded.retention is 3 days");
+        assert_eq!(hours("embedded.retention = \"30d\""), 7 * 24);
+        assert_eq!(
+            hours("embedded.retention = \"25h\""),
+            24,
+            "that of the server is always allowed"
+        );
+        assert_eq!(hours("queue.kind = \"sqs\""), 7 * 24);
+    }
+}

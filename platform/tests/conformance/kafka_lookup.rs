@@ -1,0 +1,70 @@
+//! Reading single records back from Kafka, many times.
+
+use crate::event_log::LogWorld;
+use crate::kafka::Broker;
+use crate::support::{run, soon};
+use bytes::Bytes;
+use platform::event_log::{EventLog, NewRecord};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const PARTITIONS: i32 = 4;
+const READS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_record_comes_back_without_a_pause_of_its_own() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = broker.log(PARTITIONS);
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        let records: Vec<NewRecord> = (0..READS)
+            .map(|number| NewRecord {
+                key: Some(Bytes::from(format!("key {number}"))),
+                value: Bytes::from(format!("record {number}")),
+                headers: Vec::new(),
+            })
+            .collect();
+        let positions = log.append(&topic, records.clone()).await.unwrap();
+        // The first connects, and learns where the partitions are.
+        soon("the first", log.read_at(&positions[0])).await.unwrap();
+        let begun = Instant::now();
+        // Back and forth, over all partitions.
+        for step in 0..READS {
+            let index = (step * 37) % READS;
+            let found = soon("read", log.read_at(&positions[index]))
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.position, positions[index]);
+            assert_eq!(found.value, records[index].value);
+        }
+        let each = begun.elapsed() / u32::try_from(READS).unwrap();
+        println!("{each:?} for one record");
+        // librdkafka asks for metadata every 100 ms at most: with a new assignment for each record,
+        // one took 121 ms.
+        assert!(each < Duration::from_millis(60), "{each:?} for one record");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_without_a_record_does_not_spoil_the_next_read() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = broker.log(1);
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        let record = NewRecord {
+            value: Bytes::from_static(b"record"),
+            ..NewRecord::default()
+        };
+        let position = log.append(&topic, vec![record.clone()]).await.unwrap().remove(0);
+        for beyond in [1, 1_000] {
+            let mut nowhere = position.clone();
+            nowhere.offset += beyond;
+            assert_eq!(soon("nothing", log.read_at(&nowhere)).await.unwrap(), None);
+            let found = soon("the record", log.read_at(&position)).await.unwrap().unwrap();
+            assert_eq!(found.value, record.value);
+        }
+    })
+    .await;
+}
