@@ -5,7 +5,7 @@ use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, Topic};
+use platform::config::{Config, QueueKind, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;

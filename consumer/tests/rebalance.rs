@@ -21,32 +21,34 @@ use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, Sender};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// More than a test ever leaves unread.
+const QUEUED: usize = 1_024;
 
 /// A log driven by the test. Its records are unreadable, so that the work on each of them is one
 /// append to the dead-letter topic, which lasts until the test lets it finish.
 struct Driven {
     reader: Mutex<Option<DrivenReader>>,
-    begun: UnboundedSender<Bytes>,
+    begun: Sender<Bytes>,
     finished: watch::Sender<HashSet<Bytes>>,
 }
 
 struct DrivenReader {
-    changes: UnboundedReceiver<LogEvent>,
-    records: UnboundedReceiver<Vec<Record>>,
-    stored: UnboundedSender<(Partition, i64)>,
+    changes: mpsc::Receiver<LogEvent>,
+    records: mpsc::Receiver<Vec<Record>>,
+    stored: Sender<(Partition, i64)>,
 }
 
 #[async_trait]
 impl EventLog for Driven {
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
         for record in &records {
-            self.begun.send(record.value.clone()).unwrap();
+            self.begun.try_send(record.value.clone()).unwrap();
             let mut finished = self.finished.subscribe();
             finished
                 .wait_for(|values| values.contains(&record.value))
@@ -88,7 +90,7 @@ impl LogReader for DrivenReader {
     }
 
     fn store(&self, partition: &Partition, next_offset: i64) {
-        self.stored.send((partition.clone(), next_offset)).unwrap();
+        self.stored.try_send((partition.clone(), next_offset)).unwrap();
     }
 
     fn lag(&self) -> Vec<(Partition, i64)> {
@@ -101,10 +103,10 @@ impl LogReader for DrivenReader {
 /// A consumer on a driven log.
 struct World {
     log: Arc<Driven>,
-    changes: UnboundedSender<LogEvent>,
-    records: UnboundedSender<Vec<Record>>,
-    begun: AsyncMutex<UnboundedReceiver<Bytes>>,
-    stored: AsyncMutex<UnboundedReceiver<(Partition, i64)>>,
+    changes: Sender<LogEvent>,
+    records: Sender<Vec<Record>>,
+    begun: AsyncMutex<mpsc::Receiver<Bytes>>,
+    stored: AsyncMutex<mpsc::Receiver<(Partition, i64)>>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -120,10 +122,10 @@ impl World {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        let (changes, driven_changes) = unbounded_channel();
-        let (records, driven_records) = unbounded_channel();
-        let (begin, begun) = unbounded_channel();
-        let (store, stored) = unbounded_channel();
+        let (changes, driven_changes) = mpsc::channel(QUEUED);
+        let (records, driven_records) = mpsc::channel(QUEUED);
+        let (begin, begun) = mpsc::channel(QUEUED);
+        let (store, stored) = mpsc::channel(QUEUED);
         let log = Arc::new(Driven {
             reader: Mutex::new(Some(DrivenReader {
                 changes: driven_changes,
@@ -175,7 +177,7 @@ impl World {
 
     fn assign(&self, partitions: &[i32]) {
         let given = partitions.iter().map(|number| partition(*number)).collect();
-        self.changes.send(LogEvent::Assigned(given)).unwrap();
+        self.changes.try_send(LogEvent::Assigned(given)).unwrap();
     }
 
     /// Takes a partition away; the receiver hears of its drain by its sender's end.
@@ -185,7 +187,7 @@ impl World {
             partitions: vec![partition(number)],
             drained: Drained(sender),
         };
-        self.changes.send(revoked).unwrap();
+        self.changes.try_send(revoked).unwrap();
         drained
     }
 
@@ -200,7 +202,7 @@ impl World {
                 headers: Vec::new().into(),
             })
             .collect();
-        self.records.send(records).unwrap();
+        self.records.try_send(records).unwrap();
     }
 
     /// The next record that the consumer begins.
