@@ -18,35 +18,37 @@ use schemas::avro::Framing;
 use schemas::event::Position;
 use schemas::time::Millis;
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{self, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// More than any test sends.
+const AHEAD: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A log driven by the test. Its records are unreadable, so that the work on each of them is one
 /// append to the dead-letter topic, which lasts until the test lets it finish.
 struct Driven {
     reader: Mutex<Option<DrivenReader>>,
-    begun: UnboundedSender<Bytes>,
+    begun: Sender<Bytes>,
     finished: watch::Sender<HashSet<Bytes>>,
 }
 
 struct DrivenReader {
-    changes: UnboundedReceiver<LogEvent>,
-    records: UnboundedReceiver<Vec<Record>>,
-    stored: UnboundedSender<(Partition, i64)>,
+    changes: Receiver<LogEvent>,
+    records: Receiver<Vec<Record>>,
+    stored: Sender<(Partition, i64)>,
 }
 
 #[async_trait]
 impl EventLog for Driven {
     async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<Vec<Position>, LogError> {
         for record in &records {
-            self.begun.send(record.value.clone()).unwrap();
+            self.begun.try_send(record.value.clone()).unwrap();
             let mut finished = self.finished.subscribe();
             finished
                 .wait_for(|values| values.contains(&record.value))
@@ -88,7 +90,7 @@ impl LogReader for DrivenReader {
     }
 
     fn store(&self, partition: &Partition, next_offset: i64) {
-        self.stored.send((partition.clone(), next_offset)).unwrap();
+        self.stored.try_send((partition.clone(), next_offset)).unwrap();
     }
 
     fn lag(&self) -> Vec<(Partition, i64)> {
@@ -101,10 +103,10 @@ impl LogReader for DrivenReader {
 /// A consumer on a driven log.
 struct World {
     log: Arc<Driven>,
-    changes: UnboundedSender<LogEvent>,
-    records: UnboundedSender<Vec<Record>>,
-    begun: AsyncMutex<UnboundedReceiver<Bytes>>,
-    stored: AsyncMutex<UnboundedReceiver<(Partition, i64)>>,
+    changes: Sender<LogEvent>,
+    records: Sender<Vec<Record>>,
+    begun: AsyncMutex<Receiver<Bytes>>,
+    stored: AsyncMutex<Receiver<(Partition, i64)>>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -120,10 +122,10 @@ impl World {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        let (changes, driven_changes) = unbounded_channel();
-        let (records, driven_records) = unbounded_channel();
-        let (begin, begun) = unbounded_channel();
-        let (store, stored) = unbounded_channel();
+        let (changes, driven_changes) = channel(AHEAD);
+        let (records, driven_records) = channel(AHEAD);
+        let (begin, begun) = channel(AHEAD);
+        let (store, stored) = channel(AHEAD);
         let log = Arc::new(Driven {
             reader: Mutex::new(Some(DrivenReader {
                 changes: driven_changes,
@@ -175,17 +177,17 @@ impl World {
 
     fn assign(&self, partitions: &[i32]) {
         let given = partitions.iter().map(|number| partition(*number)).collect();
-        self.changes.send(LogEvent::Assigned(given)).unwrap();
+        self.changes.try_send(LogEvent::Assigned(given)).unwrap();
     }
 
     /// Takes a partition away; the receiver hears of its drain by its sender's end.
-    fn revoke(&self, number: i32) -> Receiver<()> {
+    fn revoke(&self, number: i32) -> mpsc::Receiver<()> {
         let (sender, drained) = sync_channel(0);
         let revoked = LogEvent::Revoked {
             partitions: vec![partition(number)],
             drained: Drained(sender),
         };
-        self.changes.send(revoked).unwrap();
+        self.changes.try_send(revoked).unwrap();
         drained
     }
 
@@ -200,7 +202,7 @@ impl World {
                 headers: Vec::new(),
             })
             .collect();
-        self.records.send(records).unwrap();
+        self.records.try_send(records).unwrap();
     }
 
     /// The next record that the consumer begins.
@@ -250,7 +252,7 @@ fn place(topic: &str, partition: i32, offset: i64) -> Position {
     }
 }
 
-async fn drains(drained: Receiver<()>) {
+async fn drains(drained: mpsc::Receiver<()>) {
     let heard = tokio::task::spawn_blocking(move || drained.recv_timeout(PATIENCE)).await;
     assert_eq!(heard.unwrap(), Err(RecvTimeoutError::Disconnected));
 }

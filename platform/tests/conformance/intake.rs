@@ -90,7 +90,7 @@ async fn stopping(queue: &Arc<LongPoll>) -> tokio::task::JoinHandle<()> {
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let handle = async |_, _| panic!("nothing is handled after the shutdown");
-    let running = tokio::spawn(async move { intake.run(move |m, p| handle(m, p), stop).await });
+    let running = tokio::spawn(async move { intake.run(handle, stop).await });
     queue.receiving.notified().await;
     shutdown.cancel();
     running
