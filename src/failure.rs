@@ -94,7 +94,7 @@ impl Failure {
 }
 
 /// The keys that may have set it: a section is named where several of its keys count.
-fn settings(key: &str) -> &[&str] {
+fn settings(key: &str) -> &'static [&'static str] {
     match key {
         "queue" => &["aws.endpoint", "queue.kind"],
         "payloads" => &["payloads.bucket", "aws.endpoint", "payloads.kind"],

@@ -14,6 +14,7 @@ use http::request::Parts;
 use moka::Expiry;
 use moka::future::Cache;
 use platform::catalog::{Catalog, CatalogError};
+use platform::telemetry::Outage;
 use ring::{digest, hmac};
 use schemas::ids::Tenant;
 use std::time::{Duration, Instant};
@@ -110,7 +111,12 @@ impl Keys {
     /// # Errors
     /// 401 without a good key, 403 for the admin key, 503 when the database is away and the key
     /// was not seen lately.
-    pub async fn caller(&self, catalog: &Catalog, headers: &HeaderMap) -> Result<Caller, Problem> {
+    pub async fn caller(
+        &self,
+        catalog: &Catalog,
+        database: &Outage,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Problem> {
         let key = bearer(headers)?;
         if !key.starts_with(KEY_PREFIX) {
             // Not worth a question to the database.
@@ -126,7 +132,7 @@ impl Keys {
             // One lookup per key at a time, whatever the number of requests that wait for it.
             None => self
                 .answers
-                .try_get_with(hash, self.look_up(catalog, hash, key))
+                .try_get_with(hash, self.look_up(catalog, database, hash, key))
                 .await
                 .map_err(|error| Problem::from(CatalogError::clone(&error)))?,
         };
@@ -144,7 +150,13 @@ impl Keys {
         }
     }
 
-    async fn look_up(&self, catalog: &Catalog, hash: Hash, key: &str) -> Result<Answer, CatalogError> {
+    async fn look_up(
+        &self,
+        catalog: &Catalog,
+        database: &Outage,
+        hash: Hash,
+        key: &str,
+    ) -> Result<Answer, CatalogError> {
         let remembered = self.last_good.get(&hash).await;
         let asked = match &remembered {
             None => catalog.authenticate(key).await,
@@ -156,6 +168,9 @@ impl Keys {
                     )))
                 }),
         };
+        if asked.is_ok() {
+            database.works();
+        }
         match (asked, remembered) {
             (Ok(Some((_, tenant))), _) => {
                 let name = Bytes::copy_from_slice(tenant.as_str().as_bytes());
@@ -168,7 +183,7 @@ impl Keys {
                 Ok(Answer::Unknown)
             }
             (Err(CatalogError::Unavailable(error)), Some(caller)) => {
-                tracing::warn!(%error, "API key not checked again: the database is away");
+                database.failed(&error);
                 Ok(Answer::Stale(caller))
             }
             (Err(error), _) => Err(error),
@@ -221,7 +236,7 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
-        server.keys.caller(&server.parts.catalog, &parts.headers).await
+        server.caller(&parts.headers).await
     }
 }
 

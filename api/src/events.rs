@@ -65,21 +65,21 @@ enum Accepted {
         body = Accepted)))]
 async fn publish_events(State(server): State<Shared>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = server.keys.caller(&server.parts.catalog, &parts.headers).await?;
+    let caller = server.caller(&parts.headers).await?;
     let topic = &server.config.topic;
     match media_type(&parts.headers)? {
         MediaType::Json => {
             // Escapes may make a payload longer in the request than it is.
             let body = read_body(body, server.config.max_payload * 2 + 64 * 1024).await?;
             let (id, record) = publish::one(&server, &caller, &parts.headers, &body)?;
-            server.parts.log.append(topic, vec![record]).await?;
+            server.append(topic, vec![record]).await?;
             Ok((StatusCode::ACCEPTED, Json(Accepted::One { id })).into_response())
         }
         MediaType::Ndjson => {
             let limit = MAX_BULK_BODY.max(server.config.max_payload * 2 + 64 * 1024);
             let body = read_body(body, limit).await?;
             let (ids, records) = publish::many(&server, &caller, &parts.headers, &body)?;
-            server.parts.log.append(topic, records).await?;
+            server.append(topic, records).await?;
             Ok((StatusCode::ACCEPTED, Json(Accepted::Many { ids })).into_response())
         }
     }

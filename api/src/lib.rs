@@ -24,6 +24,7 @@ mod events;
 mod filters;
 mod history_query;
 mod json;
+mod outages;
 mod page;
 mod problem;
 mod publish;
@@ -38,9 +39,10 @@ pub use document::openapi;
 use auth::Keys;
 use axum::Router;
 use axum::serve::ListenerExt;
+use outages::{Dependency, Outages};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::event_log::EventLog;
+use platform::event_log::{EventLog, LogError, NewRecord};
 use platform::history::History;
 use problem::Problem;
 use std::sync::Arc;
@@ -65,8 +67,24 @@ pub(crate) struct Server {
     pub config: Config,
     pub parts: Parts,
     pub keys: Keys,
+    pub outages: Outages,
     /// `/openapi.json`.
     pub document: bytes::Bytes,
+}
+
+impl Server {
+    /// The tenant whose key the request brought.
+    async fn caller(&self, headers: &http::HeaderMap) -> Result<auth::Caller, Problem> {
+        let database = self.outages.of(Dependency::Database);
+        self.keys.caller(&self.parts.catalog, database, headers).await
+    }
+
+    /// Appends to the event log, and notes that it works.
+    async fn append(&self, topic: &str, records: Vec<NewRecord>) -> Result<(), LogError> {
+        self.parts.log.append(topic, records).await?;
+        self.outages.of(Dependency::EventLog).works();
+        Ok(())
+    }
 }
 
 /// The handlers' state.
@@ -113,6 +131,7 @@ pub fn router(config: &Config, parts: Parts) -> Router {
     let server = Arc::new(Server {
         config: config.clone(),
         keys: Keys::new(config.admin_key.as_deref()),
+        outages: Outages::default(),
         parts,
         // Unwrap safety: the document has text keys only, which always serialise.
         document: document.to_json().expect("the document serialises").into(),
@@ -120,5 +139,9 @@ pub fn router(config: &Config, parts: Parts) -> Router {
     routes
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn_with_state(
+            server.clone(),
+            outages::tell,
+        ))
         .with_state(server)
 }

@@ -1,5 +1,6 @@
 //! Every refusal, as `application/problem+json` (RFC 9457).
 
+use crate::outages::{Dependency, Failed};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
@@ -37,7 +38,7 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     /// For the log, not for the client.
-    cause: Option<String>,
+    failed: Option<Failed>,
 }
 
 /// The body of every answer that is not a success.
@@ -70,7 +71,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
-            cause: None,
+            failed: None,
         }
     }
 
@@ -140,9 +141,12 @@ impl Problem {
     }
 
     /// 503: what is away, in words for the client, and the cause for the log.
-    pub fn unavailable(detail: impl Into<String>, cause: String) -> Self {
+    pub fn unavailable(detail: impl Into<String>, away: Dependency, cause: String) -> Self {
         Self {
-            cause: Some(cause),
+            failed: Some(Failed {
+                away: Some(away),
+                cause,
+            }),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         }
     }
@@ -153,6 +157,7 @@ impl From<CatalogError> for Problem {
         match error {
             CatalogError::Unavailable(cause) => Self::unavailable(
                 "the database does not answer; nothing was changed, try again in a moment",
+                Dependency::Database,
                 cause,
             ),
             CatalogError::NotFound => Self::not_found(),
@@ -191,11 +196,12 @@ impl From<LogError> for Problem {
         match error {
             LogError::Unavailable(cause) => Self::unavailable(
                 "the event log does not answer; no event of this request is accepted, try again in a moment",
+                Dependency::EventLog,
                 cause,
             ),
             // The topic is missing or closed to us: the operator's to mend, not the client's.
             LogError::Refused(cause) => Self {
-                cause: Some(cause),
+                failed: Some(Failed { away: None, cause }),
                 ..Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the event log refused the request; no event of it is accepted",
@@ -207,13 +213,6 @@ impl From<LogError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
-            tracing::warn!(
-                status = self.status.as_u16(),
-                error = self.cause.as_deref().unwrap_or(&self.detail),
-                "request failed"
-            );
-        }
         let body = ProblemBody {
             kind: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -224,6 +223,13 @@ impl IntoResponse for Problem {
         // Unwrap safety: text and numbers only, which always serialise.
         let body = serde_json::to_vec(&body).expect("text and numbers serialise");
         let mut response = (self.status, body).into_response();
+        if self.status.is_server_error() {
+            let failed = self.failed.unwrap_or(Failed {
+                away: None,
+                cause: self.detail,
+            });
+            response.extensions_mut().insert(failed);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

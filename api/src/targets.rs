@@ -1,12 +1,12 @@
 //! `/webhooks/targets`: where deliveries go.
 
+use crate::Shared;
 use crate::auth::Caller;
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
 use crate::target_fields::{NewTargetBody, TargetBody, TargetPatchBody, TargetWithSecret};
 use crate::text::Span;
-use crate::{Server, Shared};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
@@ -192,7 +192,8 @@ async fn rotate_secret(
 
 /// Enable a target
 ///
-/// It gets deliveries of events published from now on. Enabling an active target changes nothing.
+/// It gets deliveries of events published from now on. Enabling an active target changes nothing; one
+/// that is not verified needs to be verified first: 409.
 #[utoipa::path(post, path = "/webhooks/targets/{id}/enable", tag = TAG,
     params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
@@ -201,7 +202,9 @@ async fn enable_target(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<TargetBody>, Problem> {
-    switch(&server, &caller, id, TargetState::Active).await
+    let catalog = &server.parts.catalog;
+    let target = catalog.enable_target(&caller.tenant, TargetId(id)).await?;
+    Ok(Json(target.into()))
 }
 
 /// Disable a target
@@ -215,17 +218,8 @@ async fn disable_target(
     caller: Caller,
     Id(id): Id,
 ) -> Result<Json<TargetBody>, Problem> {
-    switch(&server, &caller, id, TargetState::Disabled).await
-}
-
-async fn switch(
-    server: &Server,
-    caller: &Caller,
-    id: i64,
-    state: TargetState,
-) -> Result<Json<TargetBody>, Problem> {
     let patch = TargetPatch {
-        state: Change::Set(state),
+        state: Change::Set(TargetState::Disabled),
         ..TargetPatch::default()
     };
     let target = server

@@ -18,17 +18,17 @@ use schemas::avro::Framing;
 use schemas::event::Position;
 use schemas::time::Millis;
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{self, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// More than any test sends.
+const AHEAD: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// More than a test ever leaves unread.
-const QUEUED: usize = 1_024;
 
 /// A log driven by the test. Its records are unreadable, so that the work on each of them is one
 /// append to the dead-letter topic, which lasts until the test lets it finish.
@@ -39,8 +39,8 @@ struct Driven {
 }
 
 struct DrivenReader {
-    changes: mpsc::Receiver<LogEvent>,
-    records: mpsc::Receiver<Vec<Record>>,
+    changes: Receiver<LogEvent>,
+    records: Receiver<Vec<Record>>,
     stored: Sender<(Partition, i64)>,
 }
 
@@ -105,8 +105,8 @@ struct World {
     log: Arc<Driven>,
     changes: Sender<LogEvent>,
     records: Sender<Vec<Record>>,
-    begun: AsyncMutex<mpsc::Receiver<Bytes>>,
-    stored: AsyncMutex<mpsc::Receiver<(Partition, i64)>>,
+    begun: AsyncMutex<Receiver<Bytes>>,
+    stored: AsyncMutex<Receiver<(Partition, i64)>>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -122,10 +122,10 @@ impl World {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        let (changes, driven_changes) = mpsc::channel(QUEUED);
-        let (records, driven_records) = mpsc::channel(QUEUED);
-        let (begin, begun) = mpsc::channel(QUEUED);
-        let (store, stored) = mpsc::channel(QUEUED);
+        let (changes, driven_changes) = channel(AHEAD);
+        let (records, driven_records) = channel(AHEAD);
+        let (begin, begun) = channel(AHEAD);
+        let (store, stored) = channel(AHEAD);
         let log = Arc::new(Driven {
             reader: Mutex::new(Some(DrivenReader {
                 changes: driven_changes,
@@ -181,7 +181,7 @@ impl World {
     }
 
     /// Takes a partition away; the receiver hears of its drain by its sender's end.
-    fn revoke(&self, number: i32) -> Receiver<()> {
+    fn revoke(&self, number: i32) -> mpsc::Receiver<()> {
         let (sender, drained) = sync_channel(0);
         let revoked = LogEvent::Revoked {
             partitions: vec![partition(number)],
@@ -252,7 +252,7 @@ fn place(topic: &str, partition: i32, offset: i64) -> Position {
     }
 }
 
-async fn drains(drained: Receiver<()>) {
+async fn drains(drained: mpsc::Receiver<()>) {
     let heard = tokio::task::spawn_blocking(move || drained.recv_timeout(PATIENCE)).await;
     assert_eq!(heard.unwrap(), Err(RecvTimeoutError::Disconnected));
 }

@@ -66,7 +66,8 @@ pub trait PayloadStore: Send + Sync {
     /// Says what could not be created.
     async fn provision(&self) -> Result<(), PayloadError>;
 
-    /// Whether the store can be reached and written.
+    /// Whether the store is there and can be reached. A directory is written to as well. A bucket is
+    /// not: every process checks at its start, and only the consumer has the right to put objects.
     ///
     /// # Errors
     /// Says what is wrong.

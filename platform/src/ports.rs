@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncK
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::delivery_queue::DeliveryQueue;
 use crate::delivery_queue::embedded::EmbeddedQueue;
+use crate::delivery_queue::intake::LATE;
 use crate::delivery_queue::sqs::SqsQueue;
 use crate::event_log::EventLog;
 use crate::event_log::embedded::EmbeddedLog;
@@ -16,6 +17,7 @@ use crate::payload_store::s3::S3Store;
 use crate::sqlite::Sync;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +149,10 @@ impl<'a> Opener<'a> {
             }
             QueueKind::Sqs => {
                 let prefix = self.config.queue.prefix.clone();
-                Ok(Arc::new(SqsQueue::new(self.aws().await, &prefix)))
+                let wait = receive_wait(self.config.shutdown.grace.0);
+                Ok(Arc::new(
+                    SqsQueue::new(self.aws().await, &prefix).with_receive_wait(wait),
+                ))
             }
         }
     }
@@ -196,6 +201,13 @@ impl<'a> Opener<'a> {
     }
 }
 
+/// How long a receive may wait, so that one under way when the process is told to stop has ended, and
+/// what it brought late is visible again, before the grace has.
+fn receive_wait(grace: Duration) -> Duration {
+    const REST: Duration = Duration::from_secs(1);
+    grace.saturating_sub(LATE + REST).max(Duration::from_secs(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +230,12 @@ mod tests {
             }
         }
         found
+    }
+
+    #[test]
+    fn a_receive_ends_before_the_grace_does() {
+        let waits = [30, 20, 8, 2].map(|grace| receive_wait(Duration::from_secs(grace)).as_secs());
+        assert_eq!(waits, [27, 17, 5, 1]);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

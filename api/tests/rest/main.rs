@@ -5,6 +5,7 @@ mod auth;
 mod document;
 mod events;
 mod history;
+mod outages;
 mod problems;
 mod resources;
 mod targets;

@@ -1,8 +1,10 @@
 //! Targets: the tour, PATCH, secrets, and what their fields may hold.
 
 use crate::world::{World, config};
+use platform::catalog::{Change, TargetPatch};
 use schemas::egress::EgressRules;
 use schemas::ids::{TargetId, Tenant};
+use schemas::target::TargetState;
 use serde_json::{Value, json};
 
 async fn create(world: &World, body: Value) -> Value {
@@ -313,4 +315,24 @@ async fn a_retry_window_outlives_no_payload() {
         world.get(&path).await.expect(200)["retryPolicy"]["window"],
         "2days 23h"
     );
+}
+
+#[tokio::test]
+async fn a_target_that_is_not_verified_is_not_enabled_by_asking() {
+    let world = World::start().await;
+    let tenant = Tenant::new("acme").unwrap();
+    let body = json!({"url": "https://example.com/"});
+    let id = TargetId(create(&world, body).await["id"].as_i64().unwrap());
+    let unverified = TargetPatch {
+        state: Change::Set(TargetState::Unverified),
+        ..TargetPatch::default()
+    };
+    world.catalog.patch_target(&tenant, id, unverified).await.unwrap();
+    let path = format!("/webhooks/targets/{}", id.0);
+    let answer = world.post(&format!("{path}/enable"), json!({})).await;
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("needs to be verified"), "{detail}");
+    answer.problem(409);
+    assert_eq!(world.get(&path).await.expect(200)["state"], "unverified");
+    world.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use super::db::{self, Write, broken, is_reference};
 use super::tenants::{no_tenant, page_of};
-use super::{Catalog, CatalogError, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
+use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
 use crate::secrets::new_whsec;
 use schemas::ids::{SubscriptionId, TargetId, Tenant};
 use schemas::target::{SigningKey, TargetState};
@@ -141,6 +141,27 @@ impl Catalog {
         patch: TargetPatch,
     ) -> Result<Target, CatalogError> {
         let mut write = self.db.begin().await?;
+        let target = self.update_target(&mut write, tenant, id, patch).await?;
+        write.changed(tenant, Some(id)).await?;
+        self.commit(write).await?;
+        Ok(target)
+    }
+
+    /// Makes a disabled target active.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while it is not verified.
+    pub async fn enable_target(&self, tenant: &Tenant, id: TargetId) -> Result<Target, CatalogError> {
+        let mut write = self.db.begin().await?;
+        if self.lock_target(&mut write, tenant, id).await?.state == TargetState::Unverified {
+            return Err(CatalogError::Conflict(
+                "this target needs to be verified before it gets deliveries".to_owned(),
+            ));
+        }
+        let patch = TargetPatch {
+            state: Change::Set(TargetState::Active),
+            ..TargetPatch::default()
+        };
         let target = self.update_target(&mut write, tenant, id, patch).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;

@@ -28,6 +28,9 @@ pub struct Intake {
 /// The most receives that run at once.
 const MAX_POLLS: usize = 16;
 
+/// How much longer than its wait a receive may take at shutdown, with what makes its messages visible.
+pub const LATE: Duration = Duration::from_secs(2);
+
 static RECEIVING: Outage = Outage::new("delivery queue (receive)");
 
 type Received = (Result<Vec<InMessage>, QueueError>, Vec<OwnedSemaphorePermit>);
@@ -89,11 +92,18 @@ impl Intake {
         while handlers.join_next().await.is_some() {}
     }
 
-    /// Lets the receives that still wait come to their end, and makes what they got visible again.
+    /// Lets the receives that still wait come to their end, and makes what they got visible again. One
+    /// that takes longer than it was asked to wait is of a queue that does not answer, and brings nothing.
     async fn put_back(&self, mut polls: JoinSet<Received>) {
-        if self.queue.limits().drop_receive {
-            return polls.shutdown().await;
+        let limits = self.queue.limits();
+        if !limits.drop_receive {
+            let back = self.make_visible(&mut polls);
+            drop(tokio::time::timeout(limits.receive_wait + LATE, back).await);
         }
+        polls.shutdown().await;
+    }
+
+    async fn make_visible(&self, polls: &mut JoinSet<Received>) {
         while let Some(poll) = polls.join_next().await {
             if let Ok((Ok(messages), _)) = poll
                 && !messages.is_empty()

@@ -43,6 +43,7 @@ pub struct SqsQueue {
     prefix: String,
     /// Where calls go, for messages.
     place: String,
+    receive_wait: Duration,
     /// Queue URLs, found at the first use, in the order of [`QueueName::ALL`].
     urls: [OnceCell<String>; 4],
 }
@@ -60,8 +61,17 @@ impl SqsQueue {
             client: Client::from_conf(sqs),
             prefix: prefix.to_owned(),
             place: aws::place(config, "SQS", "AWS_ENDPOINT_URL_SQS"),
+            receive_wait: Duration::from_secs(MAX_WAIT),
             urls: [const { OnceCell::const_new() }; 4],
         }
+    }
+
+    /// The same, whose receives wait for less. One that is under way when the process stops holds it
+    /// up for as long: dropped, it would leave hidden what SQS still gives it.
+    #[must_use]
+    pub fn with_receive_wait(mut self, wait: Duration) -> Self {
+        self.receive_wait = wait.min(Duration::from_secs(MAX_WAIT));
+        self
     }
 
     /// A queue's name.
@@ -281,8 +291,8 @@ impl DeliveryQueue for SqsQueue {
             batch_bytes: BATCH_BYTES,
             linger: Duration::from_millis(5),
             concurrency: 32,
-            // Long polls cost a request each; a short one would not stop sooner when it matters.
-            receive_wait: Duration::from_secs(5),
+            // An idle queue costs a request per wait.
+            receive_wait: self.receive_wait,
             drop_receive: false,
         }
     }

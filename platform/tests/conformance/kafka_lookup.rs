@@ -39,7 +39,6 @@ async fn each_record_comes_back_without_a_pause_of_its_own() {
             assert_eq!(found.value, records[index].value);
         }
         let each = begun.elapsed() / u32::try_from(READS).unwrap();
-        println!("{each:?} for one record");
         // librdkafka asks for metadata every 100 ms at most: with a new assignment for each record,
         // one took 121 ms.
         assert!(each < Duration::from_millis(60), "{each:?} for one record");

@@ -22,6 +22,7 @@ mod payload_store;
 
 mod durability;
 mod embedded;
+mod intake;
 mod kafka;
 mod kafka_away;
 mod kafka_group;
