@@ -7,9 +7,11 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `receiving` | what a receive takes, and whom it tells |
 //! | `waiting` | what waits, is delayed or in flight, in memory: a pure data structure |
 //! | `store` | the writing thread, and messages read back |
 
+mod receiving;
 mod store;
 mod waiting;
 
@@ -22,6 +24,7 @@ use super::{
 use crate::clock::Clock;
 use crate::sqlite::{self, Failure, Reader, Writer, lock};
 use async_trait::async_trait;
+use receiving::{Look, RECEIVE};
 use rusqlite::Connection;
 use schemas::time::Millis;
 use std::path::Path;
@@ -30,7 +33,7 @@ use std::time::Duration;
 use store::{Command, New, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use waiting::{Taken, Verdict, Waiting};
+use waiting::{Verdict, Waiting};
 
 /// A delivery queue of one process. See the module.
 #[derive(Debug)]
@@ -52,19 +55,6 @@ struct Queue {
     changed: Notify,
     /// Told when it is no longer crowded.
     room: Notify,
-}
-
-/// The most messages one receive gets: few receives serve many attempts.
-const RECEIVE: usize = 64;
-/// A queue with so many visible messages is crowded: several times what is attempted at once, and half of
-/// what stands in memory.
-const CROWDED: usize = 2_048;
-
-/// What a receiver finds.
-enum Look {
-    Taken(Vec<Taken>),
-    /// Nothing before this long has passed, unless it is told.
-    Nothing(Duration),
 }
 
 /// A queue's number in the file: never to be changed.
@@ -134,76 +124,6 @@ impl EmbeddedQueue {
 
     fn queue(&self, queue: QueueName) -> &Queue {
         &self.queues[number(queue)]
-    }
-
-    /// Takes what is visible, or says how long to sleep.
-    fn look(&self, queue: &Queue, max: usize, visibility: Duration, left: Duration) -> Look {
-        let now = self.clock.now();
-        let mut waiting = lock(&queue.waiting);
-        waiting.due(now);
-        let crowded = waiting.ready() >= CROWDED;
-        let taken = waiting.take(max, now.plus(visibility));
-        if taken.is_empty() {
-            let pause = waiting.next_due().map_or(left, |due| left.min(due.since(now)));
-            waiting.sleeps_until(now.plus(pause));
-            return Look::Nothing(pause);
-        }
-        let more = waiting.ready() > 0;
-        let room = crowded && waiting.ready() < CROWDED;
-        let sooner = waiting.must_tell(now.plus(visibility));
-        drop(waiting);
-        if sooner {
-            queue.changed.notify_waiters();
-        }
-        if room {
-            queue.room.notify_waiters();
-        }
-        if more {
-            // One wakes the next, as long as there is something to do.
-            queue.changed.notify_one();
-        }
-        Look::Taken(taken)
-    }
-
-    /// The messages of fresh claims; those not in memory are read from the file.
-    async fn messages(&self, queue: &Queue, taken: Vec<Taken>) -> Result<Vec<InMessage>, QueueError> {
-        let missing: Vec<i64> = taken
-            .iter()
-            .filter(|claim| claim.message.is_none())
-            .map(|claim| claim.seq)
-            .collect();
-        let mut read = Vec::new();
-        if !missing.is_empty() {
-            match self.reader.read(move |db| store::read(db, &missing)).await {
-                Ok(messages) => read = messages,
-                Err(failure) => {
-                    let mut waiting = lock(&queue.waiting);
-                    for claim in &taken {
-                        waiting.give_back(claim.seq, claim.count);
-                    }
-                    return Err(failure.into());
-                }
-            }
-        }
-        let mut read = read.into_iter();
-        let mut messages = Vec::with_capacity(taken.len());
-        for Taken { seq, count, message } in taken {
-            let message = match message {
-                Some(message) => Some(*message),
-                None => read.next().flatten(),
-            };
-            match message {
-                Some(message) => messages.push(InMessage {
-                    body: message.body,
-                    attribute: message.attribute,
-                    receipt: Receipt::Claim(seq, count),
-                    receive_count: count,
-                }),
-                // Deleted by a receipt from before this process.
-                None => lock(&queue.waiting).deleted(seq),
-            }
-        }
-        Ok(messages)
     }
 }
 
@@ -361,7 +281,7 @@ impl DeliveryQueue for EmbeddedQueue {
     }
 
     fn is_crowded(&self, queue: QueueName) -> bool {
-        lock(&self.queue(queue).waiting).ready() >= CROWDED
+        lock(&self.queue(queue).waiting).is_crowded()
     }
 
     async fn room(&self, name: QueueName) {

@@ -181,6 +181,10 @@ impl Batch for Store {
                     for seq in seqs {
                         waiting.deleted(*seq);
                     }
+                    // One that had become visible again is one less to be received.
+                    if !waiting.is_crowded() {
+                        self.queues[*queue].room.notify_waiters();
+                    }
                 }
             }
         }

@@ -1,3 +1,4 @@
+use super::waiting::CROWDED;
 use super::*;
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -318,4 +319,25 @@ async fn a_crowded_queue_says_so_takes_more_all_the_same_and_tells_when_there_is
     receive(&queue).await;
     tokio::time::timeout(SOON, waiting).await.expect("told").unwrap();
     assert!(!queue.is_crowded(QUEUE));
+}
+
+#[tokio::test]
+async fn a_deletion_that_makes_room_tells_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::driven(Millis(1_000_000));
+    let queue = Arc::new(open(&dir, &clock));
+    send(&queue, &vec![message("a", Duration::ZERO); CROWDED]).await;
+    let late = receive(&queue).await;
+    assert!(!queue.is_crowded(QUEUE));
+    // Their visibility ends; nobody has received them again.
+    clock.advance(MINUTE);
+    assert_eq!(queue.depth(QUEUE).await.unwrap().visible, CROWDED as u64);
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move { queue.room(QUEUE).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    assert_eq!(delete(&queue, &late[0]).await, Ok(()));
+    tokio::time::timeout(SOON, waiting).await.expect("told").unwrap();
 }

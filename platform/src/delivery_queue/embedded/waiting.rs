@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 const RESIDENT: usize = 4_096;
 const RESIDENT_BYTES: usize = 8 << 20;
 
+/// A queue with so many visible messages is crowded: several times what is attempted at once, and half of
+/// what stands in memory.
+pub(super) const CROWDED: usize = RESIDENT / 2;
+
 /// The messages of one queue. A message, by its number, is in exactly one of the first four.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -171,6 +175,11 @@ impl Waiting {
     /// How many messages are visible.
     pub(super) fn ready(&self) -> usize {
         self.fresh.len() + self.returned.len()
+    }
+
+    /// Whether more had better wait elsewhere.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.ready() >= CROWDED
     }
 
     /// When the next message becomes visible by itself.
