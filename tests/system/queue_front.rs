@@ -16,21 +16,16 @@ mod tests;
 pub use rule::Trap;
 
 use crate::aws::{Aws, TARGET};
+use crate::server::{Answered, Server};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use rule::{Fault, Rule};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
 /// One call, as SQS was asked and has answered.
 #[derive(Clone, Debug)]
@@ -92,30 +87,24 @@ struct Shared {
 /// A running front.
 pub struct QueueFront {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    task: JoinHandle<()>,
+    server: Server,
 }
 
 impl QueueFront {
     /// A front of the SQS at `endpoint`.
     pub async fn start(endpoint: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
             aws: Aws::new(endpoint),
             state: Mutex::default(),
         });
-        let task = tokio::spawn(serve(listener, shared.clone()));
-        Self {
-            shared,
-            address,
-            task,
-        }
+        let between = shared.clone();
+        let server = Server::start(move |request| answer(request, between.clone())).await;
+        Self { shared, server }
     }
 
     /// Where the product finds it.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// From the `n`th call on that has an entry like this, such calls are held before SQS sees them.
@@ -182,39 +171,11 @@ impl QueueFront {
     }
 }
 
-impl Drop for QueueFront {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                let shared = shared.clone();
-                connections.spawn(async move {
-                    let service = service_fn(move |request| answer(request, shared.clone()));
-                    // A caller that is killed breaks its connections off, and what is held of it is gone.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answered {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         return Ok(Response::default());

@@ -1,23 +1,17 @@
 //! The receiver of deliveries: records each, and answers as it is told to.
 
 use crate::eventually;
-use bytes::Bytes;
+use crate::server::{Answered, Server};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use schemas::ids::sha256_hex;
 use schemas::signature;
 use schemas::target::SigningKey;
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
 /// How far a signature's time may be off, as in all reference libraries.
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -125,8 +119,7 @@ impl Delivery {
 /// A running receiver.
 pub struct Sink {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    task: JoinHandle<()>,
+    server: Server,
 }
 
 #[derive(Default)]
@@ -139,20 +132,15 @@ struct Shared {
 impl Sink {
     /// Starts a receiver on a free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(serve(listener, shared.clone()));
-        Self {
-            shared,
-            address,
-            task,
-        }
+        let receiving = shared.clone();
+        let server = Server::start(move |request| receive(request, receiving.clone())).await;
+        Self { shared, server }
     }
 
     /// The address of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}{path}", self.server.url())
     }
 
     /// From now on the path answers so.
@@ -198,39 +186,11 @@ impl Sink {
     }
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                let shared = shared.clone();
-                connections.spawn(async move {
-                    let service = service_fn(move |request| receive(request, shared.clone()));
-                    // A sender that is killed breaks its connections off.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn receive(
-    request: Request<Incoming>,
-    shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn receive(request: Request<Incoming>, shared: Arc<Shared>) -> Answered {
     let (head, body) = request.into_parts();
     // A body that broke off is no delivery: its sender was killed.
     let Ok(body) = body.collect().await else {
