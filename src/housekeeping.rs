@@ -1,19 +1,47 @@
-//! What each process does beside its roles: look how much waits, remove what is too old.
+//! What each process does beside its roles: follow the catalog, look how much waits, remove what is too old.
 
 use platform::catalog::Catalog;
 use platform::delivery_queue::DeliveryQueue;
+use platform::follow::Follower;
+use platform::harness::Role;
 use platform::payload_store::{KEPT, PayloadStore};
 use platform::telemetry::{self, Outage};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// All of it, as roles of the process.
+pub fn roles(
+    follower: Arc<Follower>,
+    queue: Arc<dyn DeliveryQueue>,
+    payloads: Arc<dyn PayloadStore>,
+    catalog: Catalog,
+    shutdown: &CancellationToken,
+) -> [Role; 3] {
+    let [following, watching, sweeping] = [(); 3].map(|()| shutdown.clone());
+    [
+        Role::new("catalog follower", async move {
+            follower.run(following).await;
+            Ok::<(), Infallible>(())
+        }),
+        Role::new("queue depths", async move {
+            watch_depths(queue, watching).await;
+            Ok::<(), Infallible>(())
+        }),
+        Role::new("housekeeping", async move {
+            sweep(payloads, catalog, sweeping).await;
+            Ok::<(), Infallible>(())
+        }),
+    ]
+}
 
 /// How often queue depths are asked for: it costs four requests.
 const DEPTHS_EVERY: Duration = Duration::from_secs(30);
 
 /// Shows how many messages wait, until `shutdown`.
 #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-pub async fn watch_depths(queue: Arc<dyn DeliveryQueue>, shutdown: CancellationToken) {
+async fn watch_depths(queue: Arc<dyn DeliveryQueue>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(DEPTHS_EVERY);
     loop {
         tokio::select! {
@@ -37,7 +65,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 const CHANGES_KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Removes what is too old, now and each hour, until `shutdown`.
-pub async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: CancellationToken) {
+async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: CancellationToken) {
     let away = Outage::new("payload store (expiry)");
     let catalog_away = Outage::new("catalog (expiry)");
     let mut tick = tokio::time::interval(SWEEP_EVERY);

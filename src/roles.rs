@@ -17,7 +17,6 @@ use platform::ports::Opener;
 use platform::report::Reporter;
 use platform::telemetry;
 use schemas::avro::Framing;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -236,22 +235,13 @@ impl Process {
         if let Some((listener, topic)) = self.api.take() {
             roles.push(self.api(listener, &topic));
         }
-        let (follower, stop) = (self.follower.clone(), self.shutdown.clone());
-        roles.push(Role::new("catalog follower", async move {
-            follower.run(stop).await;
-            Ok::<(), Infallible>(())
-        }));
-        let (queue, stop) = (self.queue.clone(), self.shutdown.clone());
-        roles.push(Role::new("queue depths", async move {
-            housekeeping::watch_depths(queue, stop).await;
-            Ok::<(), Infallible>(())
-        }));
-        let (payloads, catalog) = (self.payloads.clone(), self.catalog.clone());
-        let stop = self.shutdown.clone();
-        roles.push(Role::new("housekeeping", async move {
-            housekeeping::sweep(payloads, catalog, stop).await;
-            Ok::<(), Infallible>(())
-        }));
+        roles.extend(housekeeping::roles(
+            self.follower.clone(),
+            self.queue.clone(),
+            self.payloads.clone(),
+            self.catalog.clone(),
+            &self.shutdown,
+        ));
         let Self {
             ops,
             health,
