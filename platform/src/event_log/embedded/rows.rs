@@ -299,4 +299,37 @@ mod tests {
         let mut budget = Budget::batch();
         assert_eq!((0..1_000).filter(|_| budget.takes(1)).count(), 512);
     }
+
+    #[test]
+    fn of_what_readers_scan_only_a_bounded_part_of_wanted_topics_is_kept() {
+        let topic = Topic::new(1, "t".into(), 0);
+        let batch = |first: i64| -> Vec<Record> {
+            let at = |offset| Record {
+                position: Position {
+                    topic: topic.name.clone(),
+                    partition: 0,
+                    offset,
+                },
+                timestamp: Millis(0),
+                key: None,
+                value: Bytes::from(vec![b'x'; 1 << 20]),
+                headers: Vec::new().into(),
+            };
+            (first..first + 4).map(at).collect()
+        };
+        let chunks = Chunks::default();
+        chunks.scanned(&topic, &batch(0));
+        assert_eq!(
+            chunks.get(&topic, 0),
+            None,
+            "nobody has asked for a single record"
+        );
+        lock(&chunks.0).asked.push_front((topic.id, 0));
+        for first in [0, 4, 8, 12] {
+            chunks.scanned(&topic, &batch(first));
+        }
+        let has = |offset| chunks.get(&topic, offset).flatten().is_some();
+        assert!(has(15) && has(8), "the newest are kept");
+        assert!(!has(7) && !has(0), "and no more than fit");
+    }
 }
