@@ -9,7 +9,7 @@ use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
 use schemas::accept::{HeaderFields, accept};
-use schemas::avro::{self, DecodeError, Decoder, Framing, WebhookEvent};
+use schemas::avro::{self, DecodeError, Framing, WebhookEvent};
 use schemas::event::Event;
 use schemas::time::Millis;
 use std::collections::HashMap;
@@ -34,7 +34,6 @@ pub enum DecoderError {
 /// The decoders of all event topics.
 pub struct TopicDecoders {
     topics: HashMap<Arc<str>, Topic>,
-    decoder: Decoder,
     registry: Option<Registry>,
     outage: Outage,
 }
@@ -45,7 +44,6 @@ impl TopicDecoders {
     /// # Errors
     /// When the registry's address is not usable.
     pub fn new(config: &Config) -> Result<Self, DecoderError> {
-        avro::set_allocation_limit();
         let registry = match &config.schema_registry {
             Some(address) => Some(Registry::new(address).map_err(DecoderError::Registry)?),
             None => None,
@@ -67,7 +65,6 @@ impl TopicDecoders {
             .collect();
         Ok(Self {
             topics,
-            decoder: Decoder::new(),
             registry,
             outage: Outage::new("schema registry"),
         })
@@ -89,14 +86,10 @@ impl TopicDecoders {
             ));
         };
         let decoded = match topic.framing {
-            Framing::Raw => self
-                .decoder
-                .decode_raw(&record.value)
-                .map_err(|error| poison(&error)),
-            Framing::SingleObject => self
-                .decoder
-                .decode_single_object(&record.value)
-                .map_err(|error| poison(&error)),
+            Framing::Raw => avro::decode_raw(&record.value).map_err(|error| poison(&error)),
+            Framing::SingleObject => {
+                avro::decode_single_object(&record.value, &[]).map_err(|error| poison(&error))
+            }
             Framing::Confluent => self.decode_confluent(&record.value).await,
         };
         let event = decoded.and_then(|event| {
@@ -137,9 +130,7 @@ impl TopicDecoders {
             }
         };
         self.outage.works();
-        self.decoder
-            .decode_with(&schema, &datum)
-            .map_err(|error| poison(&error))
+        schema.read(&datum).map_err(|error| poison(&error))
     }
 }
 

@@ -10,7 +10,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use schemas::avro::WriterSchema;
+use schemas::avro::{Fields, WriterSchema};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -123,7 +123,7 @@ impl Registry {
                     RegistryError::Unknown(format!("schema id {id}: {error}"))
                 };
                 let answer: Answer = serde_json::from_slice(&body).map_err(|error| unusable(&error))?;
-                WriterSchema::parse(&answer.schema).map_err(|error| unusable(&error))
+                WriterSchema::parse(&answer.schema, &Fields::default()).map_err(|error| unusable(&error))
             }
             StatusCode::NOT_FOUND => Err(RegistryError::Unknown(format!(
                 "schema id {id} is not in the registry"

@@ -4,13 +4,17 @@
 //! their own that Avro resolves to it. How a record says which schema wrote it is its topic's
 //! [`Framing`]: a setting, never guessed, since a raw datum may begin with any byte.
 //!
-//! The two known schemas have a decoder of their own (`datum`) that slices the payload out of the
-//! record; other schemas go through `apache-avro` (`foreign`).
+//! Versions 1 and 2 have a decoder of their own (`datum`); any other writer's schema becomes a plan
+//! once (`writer`). Either slices the payload out of the record: it keeps the whole record in memory.
 
+mod cursor;
 mod datum;
-mod foreign;
+mod fields;
+mod shape;
+mod writer;
 
-pub use foreign::WriterSchema;
+pub use fields::Fields;
+pub use writer::{SchemaError, WriterSchema};
 
 use crate::time::Millis;
 use bytes::{Buf as _, Bytes};
@@ -38,9 +42,6 @@ const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 
 /// What begins a record in Confluent framing, before the schema id.
 const CONFLUENT: u8 = 0;
-
-/// The most `apache-avro` may allocate for one length a record declares: an event may be 8 MiB.
-const MAX_ALLOCATION: usize = 16 * 1024 * 1024;
 
 /// An event as a producer wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,19 +84,19 @@ pub enum DecodeError {
     Trailing(usize),
     /// A text field is not UTF-8.
     #[error("\"{0}\" is not UTF-8")]
-    NotUtf8(&'static str),
+    NotUtf8(String),
     /// A length, a number or a union's branch is not valid.
     #[error("\"{0}\" is not valid Avro")]
-    Malformed(&'static str),
+    Malformed(String),
     /// The record does not begin as its topic's framing says.
     #[error("the record does not begin with {0}, as its topic's framing says")]
     NotFramed(&'static str),
     /// No known schema has this fingerprint.
     #[error("no known schema has the fingerprint {0:016x}")]
     UnknownFingerprint(u64),
-    /// The datum does not fit its writer's schema, or that does not resolve to `WebhookEvent`.
-    #[error("the datum does not fit its writer's schema, or that does not resolve to WebhookEvent")]
-    Unresolved,
+    /// The datum lacks what an event is made of; says which field.
+    #[error("{0}")]
+    Unresolved(String),
 }
 
 impl DecodeError {
@@ -109,7 +110,7 @@ impl DecodeError {
             Self::Malformed(_) => "malformed",
             Self::NotFramed(_) => "not_framed",
             Self::UnknownFingerprint(_) => "unknown_fingerprint",
-            Self::Unresolved => "unresolved",
+            Self::Unresolved(_) => "unresolved",
         }
     }
 }
@@ -148,79 +149,46 @@ pub fn confluent_schema_id(value: &Bytes) -> Result<(u32, Bytes), DecodeError> {
     Ok((id, value.slice(5..)))
 }
 
-/// Bounds what `apache-avro` allocates for a length that a record declares: 16 MiB instead of
-/// its 512. For the whole process; the first call counts, so call it at start.
-pub fn set_allocation_limit() {
-    apache_avro::util::max_allocation_bytes(MAX_ALLOCATION);
+/// Reads a datum of version 1 or 2, whichever it is.
+///
+/// No bytes are a datum of both: version 2 begins with the two fields that are the whole of
+/// version 1 and goes on with four unions of at least one byte each. So where the bytes end
+/// after the payload it is version 1, and otherwise it must be version 2 to its end.
+///
+/// # Errors
+/// When the bytes are not exactly one datum.
+pub fn decode_raw(value: &Bytes) -> Result<WebhookEvent, DecodeError> {
+    datum::read(value, datum::Version::Either)
 }
 
-/// Reads records as [`WebhookEvent`]s. The payload is a slice of the record, not a copy, wherever
-/// version 1 or 2 wrote it: it keeps the whole record in memory.
-#[derive(Debug)]
-pub struct Decoder {
-    reader: apache_avro::Schema,
-}
-
-impl Default for Decoder {
-    fn default() -> Self {
-        Self::new()
+/// Reads a record in single-object encoding, of version 1 or 2 or one of `others`.
+///
+/// # Errors
+/// When it is framed otherwise, has an unknown fingerprint, or does not hold exactly one datum.
+pub fn decode_single_object(value: &Bytes, others: &[WriterSchema]) -> Result<WebhookEvent, DecodeError> {
+    if !value.starts_with(&SINGLE_OBJECT) {
+        return Err(DecodeError::NotFramed("C3 01"));
     }
-}
-
-impl Decoder {
-    /// Parses the schemas; make one and keep it.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            reader: foreign::reader_schema(),
-        }
-    }
-
-    /// Reads a datum of version 1 or 2, whichever it is.
-    ///
-    /// No bytes are a datum of both: version 2 begins with the two fields that are the whole of
-    /// version 1 and goes on with four unions of at least one byte each. So where the bytes end
-    /// after the payload it is version 1, and otherwise it must be version 2 to its end.
-    ///
-    /// # Errors
-    /// When the bytes are not exactly one datum.
-    pub fn decode_raw(&self, value: &Bytes) -> Result<WebhookEvent, DecodeError> {
-        datum::read(value, datum::Version::Either)
-    }
-
-    /// Reads a record in single-object encoding, of version 1 or 2.
-    ///
-    /// # Errors
-    /// When it is framed otherwise, has an unknown fingerprint, or does not hold exactly one datum.
-    pub fn decode_single_object(&self, value: &Bytes) -> Result<WebhookEvent, DecodeError> {
-        if !value.starts_with(&SINGLE_OBJECT) {
-            return Err(DecodeError::NotFramed("C3 01"));
-        }
-        let fingerprint: [u8; 8] = value
-            .get(2..10)
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or(DecodeError::Truncated)?;
-        let version = match fingerprint {
-            FINGERPRINT_V1 => datum::Version::V1,
-            FINGERPRINT_V2 | FINGERPRINT_V2_OTHER => datum::Version::V2,
-            other => return Err(DecodeError::UnknownFingerprint(u64::from_le_bytes(other))),
-        };
-        datum::read(&value.slice(10..), version)
-    }
-
-    /// Reads a datum that any schema wrote.
-    ///
-    /// # Errors
-    /// When the bytes are not exactly one datum of that schema, or it does not resolve.
-    pub fn decode_with(&self, writer: &WriterSchema, datum: &Bytes) -> Result<WebhookEvent, DecodeError> {
-        match writer.known() {
-            Some(version) => datum::read(datum, version),
-            None => foreign::read(writer, &self.reader, datum),
-        }
+    let fingerprint: [u8; 8] = value
+        .get(2..10)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(DecodeError::Truncated)?;
+    let datum = value.slice(10..);
+    match fingerprint {
+        FINGERPRINT_V1 => datum::read(&datum, datum::Version::V1),
+        FINGERPRINT_V2 | FINGERPRINT_V2_OTHER => datum::read(&datum, datum::Version::V2),
+        other => match others.iter().find(|writer| writer.has_fingerprint(&other)) {
+            Some(writer) => writer.read(&datum),
+            None => Err(DecodeError::UnknownFingerprint(u64::from_le_bytes(other))),
+        },
     }
 }
 
 #[cfg(test)]
-mod foreign_tests;
+mod library;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod writer_properties;
+#[cfg(test)]
+mod writer_tests;

@@ -114,9 +114,7 @@ async fn single_object_framing_is_read_by_fingerprint() {
 
 fn event(payload: &str) -> WebhookEvent {
     let datum = v1(payload);
-    avro::Decoder::new()
-        .decode_raw(&datum.into())
-        .expect("a v1 datum")
+    avro::decode_raw(&datum.into()).expect("a v1 datum")
 }
 
 /// The record's copy in the dead-letter topic, waited for.

@@ -15,7 +15,7 @@ use platform::event_log::{EventLog, LogError, LogReader, NewRecord, Record};
 use platform::history::History;
 use platform::secrets::Sealer;
 use platform::sqlite;
-use schemas::avro::{Decoder, WebhookEvent};
+use schemas::avro::{self, WebhookEvent};
 use schemas::egress::EgressRules;
 use schemas::event::Position;
 use schemas::ids::Tenant;
@@ -263,11 +263,10 @@ impl World {
     /// The records of the last append, with what is in them.
     pub async fn last_appended(&self) -> Vec<(Record, WebhookEvent)> {
         let positions = self.log.appended.lock().unwrap().last().unwrap().clone();
-        let decoder = Decoder::new();
         let mut records = Vec::new();
         for position in positions {
             let record = self.log.read_at(&position).await.unwrap().unwrap();
-            let event = decoder.decode_raw(&record.value).unwrap();
+            let event = avro::decode_raw(&record.value).unwrap();
             records.push((record, event));
         }
         records

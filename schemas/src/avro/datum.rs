@@ -1,9 +1,6 @@
 //! Reads and writes datums of the two known schemas, without copying the payload.
-//!
-//! Avro's binary encoding (specification 1.12, "Binary Encoding"): fields in order; a long is
-//! zigzag in 7-bit groups, least first; a string its length and its bytes; a union the number of
-//! its branch and that branch's value.
 
+use super::cursor::Cursor;
 use super::{DecodeError, WebhookEvent};
 use crate::time::Millis;
 use bytes::Bytes;
@@ -19,7 +16,7 @@ pub(super) enum Version {
 
 /// Reads exactly one datum.
 pub(super) fn read(value: &Bytes, version: Version) -> Result<WebhookEvent, DecodeError> {
-    let mut cursor = Cursor { value, at: 0 };
+    let mut cursor = Cursor::new(value);
     let mut event = WebhookEvent {
         event_type: cursor.text("event_type")?,
         payload: cursor.bytes("payload")?,
@@ -36,68 +33,8 @@ pub(super) fn read(value: &Bytes, version: Version) -> Result<WebhookEvent, Deco
         event.content_type = cursor.optional("content_type", Cursor::text)?;
         event.occurred_at = cursor.optional("occurred_at", Cursor::long)?.map(Millis);
     }
-    match cursor.remaining() {
-        0 => Ok(event),
-        rest => Err(DecodeError::Trailing(rest)),
-    }
-}
-
-/// A place in a datum. Every read names its field, for the error.
-struct Cursor<'a> {
-    value: &'a Bytes,
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn remaining(&self) -> usize {
-        self.value.len() - self.at
-    }
-
-    fn long(&mut self, field: &'static str) -> Result<i64, DecodeError> {
-        let mut zigzag = 0_u64;
-        // 10 groups of 7 bits hold 64; what the tenth has beyond them is dropped, as other
-        // implementations do.
-        for group in 0..10 {
-            let byte = *self.value.get(self.at).ok_or(DecodeError::Truncated)?;
-            self.at += 1;
-            zigzag |= u64::from(byte & 0x7F) << (group * 7);
-            if byte & 0x80 == 0 {
-                return Ok((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed());
-            }
-        }
-        Err(DecodeError::Malformed(field))
-    }
-
-    fn bytes(&mut self, field: &'static str) -> Result<Bytes, DecodeError> {
-        let length = usize::try_from(self.long(field)?).map_err(|_| DecodeError::Malformed(field))?;
-        if length > self.remaining() {
-            return Err(DecodeError::Truncated);
-        }
-        let bytes = self.value.slice(self.at..self.at + length);
-        self.at += length;
-        Ok(bytes)
-    }
-
-    fn text(&mut self, field: &'static str) -> Result<String, DecodeError> {
-        let bytes = self.bytes(field)?;
-        match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(DecodeError::NotUtf8(field)),
-        }
-    }
-
-    /// A union of null and something else, in that order.
-    fn optional<T>(
-        &mut self,
-        field: &'static str,
-        read: impl FnOnce(&mut Self, &'static str) -> Result<T, DecodeError>,
-    ) -> Result<Option<T>, DecodeError> {
-        match self.long(field)? {
-            0 => Ok(None),
-            1 => read(self, field).map(Some),
-            _ => Err(DecodeError::Malformed(field)),
-        }
-    }
+    cursor.end()?;
+    Ok(event)
 }
 
 /// How many bytes [`write_v2`] will write, or a few more.
