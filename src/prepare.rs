@@ -6,20 +6,15 @@ use platform::config::{Config, LogKind, PayloadsKind, QueueKind, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::payload_store::PayloadStore;
-use schemas::avro::Framing;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 /// The topic that the API publishes to: the first whose records it can write.
 pub fn publishable(config: &Config) -> Result<Topic, Failure> {
-    let writable = config
-        .events
-        .topics
-        .iter()
-        .find(|topic| topic.framing != Framing::Confluent);
+    let writable = config.events.topics.iter().find(|topic| topic.takes_our_own());
     writable.cloned().ok_or_else(|| {
         Failure::usage(
-            "events.topics: the API publishes to the first topic with framing \"raw\" or \"single-object\"; there is none",
+            "events.topics: the API publishes to the first topic with framing \"raw\" and our own schema, or \"single-object\"; there is none",
         )
     })
 }

@@ -169,9 +169,9 @@ fn topic<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Topic, Failur
     };
     let topic =
         found.ok_or_else(|| Failure::usage(format!("--topic: not one of events.topics ({})", known())))?;
-    if topic.framing == Framing::Confluent {
+    if !topic.takes_our_own() {
         return Err(Failure::usage(format!(
-            "topic {} has framing \"confluent\", which needs a registered schema; use your own producer for it",
+            "topic {} is of schemas other than our own; use your own producer for it",
             topic.name
         )));
     }
@@ -210,7 +210,7 @@ pub fn record(event: &WebhookEvent) -> NewRecord {
 
 fn framed(event: &WebhookEvent, framing: Framing) -> NewRecord {
     let value = match framing {
-        Framing::Raw | Framing::Confluent => avro::encode_v2(event),
+        Framing::Raw | Framing::Confluent | Framing::Header => avro::encode_v2(event),
         Framing::SingleObject => avro::encode_single_object(event),
     };
     NewRecord {

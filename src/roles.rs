@@ -274,7 +274,7 @@ impl Process {
             max_payload: config.events.max_payload.0,
             inline_limit: config.payloads.inline_limit.0,
             payload_place: place,
-            schema_registry: config.kafka.schema_registry.clone(),
+            registry: config.schema_registry(),
             poison_share: config.events.poison_share,
             // A queue over the network needs many batches on their way, one on this disk a group commit.
             in_flight: match config.queue.kind {
@@ -357,7 +357,7 @@ impl Process {
         let config = &self.config;
         let encoding = match topic.framing {
             Framing::SingleObject => api::Encoding::SingleObject,
-            Framing::Raw | Framing::Confluent => api::Encoding::Raw,
+            Framing::Raw | Framing::Confluent | Framing::Header => api::Encoding::Raw,
         };
         let settings = api::Config {
             base_path: config.api.base_path.clone(),

@@ -1,6 +1,6 @@
 //! What the consumer needs to know.
 
-use platform::config::Topic;
+use platform::config::{SchemaRegistry, Topic};
 
 /// Where a payload travels that fits a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct Config {
     pub inline_limit: usize,
     /// Where payloads travel that are not spilled.
     pub payload_place: PayloadPlace,
-    /// The schema registry's address, for framing `confluent`.
-    pub schema_registry: Option<String>,
+    /// The schema registry, for framings `confluent` and `header`.
+    pub registry: Option<SchemaRegistry>,
     /// The share of unreadable records, of the last 1,000, at which the consumer stops.
     pub poison_share: f64,
     /// Events in flight at once.

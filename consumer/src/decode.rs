@@ -2,14 +2,15 @@
 
 use crate::config::Config;
 use crate::poison::Poison;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::Registry;
+use crate::writers::{WriterError, Writers};
 use bytes::Bytes;
 use platform::config::Topic;
 use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
 use schemas::accept::{HeaderFields, accept};
-use schemas::avro::{self, DecodeError, Framing, WebhookEvent};
+use schemas::avro::{self, DecodeError, Framing, SCHEMA_HEADER, SchemaKey, WebhookEvent, WriterSchema};
 use schemas::event::Event;
 use schemas::time::Millis;
 use std::collections::HashMap;
@@ -23,49 +24,49 @@ pub enum Decoded {
     Poison(Poison),
 }
 
-/// A topic that cannot be decoded at all.
+/// A topic that cannot be decoded at all: the key, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecoderError {
-    /// The registry's address is missing or not usable.
-    #[error("kafka.schema_registry: {0}")]
-    Registry(String),
+#[error("{0}")]
+pub struct DecoderError(String);
+
+/// How one topic is read.
+struct TopicDecoder {
+    /// Tells it from the others.
+    number: usize,
+    topic: Topic,
+    /// The schemas of files.
+    schemas: Vec<WriterSchema>,
 }
 
 /// The decoders of all event topics.
 pub struct TopicDecoders {
-    topics: HashMap<Arc<str>, Topic>,
-    registry: Option<Registry>,
+    topics: HashMap<Arc<str>, TopicDecoder>,
+    writers: Writers,
     outage: Outage,
 }
 
 impl TopicDecoders {
-    /// Decoders for the configured topics.
+    /// Decoders for the configured topics. Reads the files that they name.
     ///
     /// # Errors
-    /// When the registry's address is not usable.
+    /// When a file cannot be read or used.
     pub fn new(config: &Config) -> Result<Self, DecoderError> {
-        let registry = match &config.schema_registry {
-            Some(address) => Some(Registry::new(address).map_err(DecoderError::Registry)?),
+        let registry = match &config.registry {
+            Some(settings) => Some(Registry::new(settings).map_err(DecoderError)?),
             None => None,
         };
-        let confluent = config
-            .topics
-            .iter()
-            .find(|topic| topic.framing == Framing::Confluent);
-        if let (Some(topic), None) = (confluent, &registry) {
-            return Err(DecoderError::Registry(format!(
-                "is needed: topic {} has framing \"confluent\"; write for example \"http://127.0.0.1:8081\"",
-                topic.name
-            )));
+        let mut topics = HashMap::new();
+        for (number, topic) in config.topics.iter().enumerate() {
+            let decoder = TopicDecoder {
+                number,
+                topic: topic.clone(),
+                schemas: schemas_of(topic)?,
+            };
+            topics.insert(Arc::from(topic.name.as_str()), decoder);
         }
-        let topics = config
-            .topics
-            .iter()
-            .map(|topic| (Arc::from(topic.name.as_str()), topic.clone()))
-            .collect();
         Ok(Self {
             topics,
-            registry,
+            writers: Writers::new(registry),
             outage: Outage::new("schema registry"),
         })
     }
@@ -73,24 +74,37 @@ impl TopicDecoders {
     /// The topics' names.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
-        self.topics.values().map(|topic| topic.name.clone()).collect()
+        self.topics.keys().map(|name| name.to_string()).collect()
     }
 
     /// Decodes a record and settles its id, tenant and content type. A registry that is away is
     /// waited for.
     pub async fn decode(&self, record: &Record, now: Millis) -> Decoded {
-        let Some(topic) = self.topics.get(&record.position.topic) else {
+        let Some(decoder) = self.topics.get(&record.position.topic) else {
             return Decoded::Poison(Poison::new(
                 "unknown_topic",
                 "this topic is not configured".to_owned(),
             ));
         };
+        let topic = &decoder.topic;
+        let value = &record.value;
         let decoded = match topic.framing {
-            Framing::Raw => avro::decode_raw(&record.value).map_err(|error| poison(&error)),
-            Framing::SingleObject => {
-                avro::decode_single_object(&record.value, &[]).map_err(|error| poison(&error))
+            Framing::Raw => match decoder.schemas.first() {
+                Some(writer) => writer.read(value),
+                None => avro::decode_raw(value),
             }
-            Framing::Confluent => self.decode_confluent(&record.value).await,
+            .map_err(|error| poison(&error)),
+            Framing::SingleObject => {
+                avro::decode_single_object(value, &decoder.schemas).map_err(|error| poison(&error))
+            }
+            Framing::Confluent => match avro::confluent_schema_id(value) {
+                Ok((id, datum)) => self.by_writer(decoder, SchemaKey::Id(id), &datum).await,
+                Err(error) => Err(poison(&error)),
+            },
+            Framing::Header => match key_in_header(topic, record) {
+                Ok(key) => self.by_writer(decoder, key, value).await,
+                Err(poison) => Err(poison),
+            },
         };
         let event = decoded.and_then(|event| {
             let headers = header_fields(record)?;
@@ -110,27 +124,61 @@ impl TopicDecoders {
         }
     }
 
-    async fn decode_confluent(&self, value: &Bytes) -> Result<WebhookEvent, Poison> {
-        let (id, datum) = avro::confluent_schema_id(value).map_err(|error| poison(&error))?;
-        let Some(registry) = &self.registry else {
-            return Err(Poison::new(
-                "unknown_schema",
-                format!("schema id {id}: there is no registry"),
-            ));
-        };
+    async fn by_writer(
+        &self,
+        decoder: &TopicDecoder,
+        key: SchemaKey,
+        datum: &Bytes,
+    ) -> Result<WebhookEvent, Poison> {
+        let in_registry = !matches!(key, SchemaKey::Text(_));
         let mut backoff = Backoff::default();
         let schema = loop {
-            match registry.schema(id).await {
+            match self
+                .writers
+                .schema(decoder.number, &decoder.topic.fields, key.clone())
+                .await
+            {
                 Ok(schema) => break schema,
-                Err(RegistryError::Unknown(why)) => return Err(Poison::new("unknown_schema", why)),
-                Err(error @ RegistryError::Unavailable(_)) => {
+                Err(WriterError::Unusable(class, why)) => return Err(Poison::new(class, why)),
+                Err(error @ WriterError::Unavailable(_)) => {
                     self.outage.failed(&error);
                     tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
         };
-        self.outage.works();
-        schema.read(&datum).map_err(|error| poison(&error))
+        if in_registry {
+            self.outage.works();
+        }
+        schema.read(datum).map_err(|error| poison(&error))
+    }
+}
+
+/// The schemas of the files that a topic names.
+fn schemas_of(topic: &Topic) -> Result<Vec<WriterSchema>, DecoderError> {
+    let mut schemas = Vec::new();
+    for file in &topic.schemas {
+        let wrong = |why: &str| {
+            DecoderError(format!(
+                "events.topics.schemas: topic {}: {}: {why}",
+                topic.name,
+                file.display()
+            ))
+        };
+        let json = std::fs::read_to_string(file).map_err(|error| wrong(&platform::plain::io(&error)))?;
+        let schema = WriterSchema::parse(&json, &topic.fields).map_err(|error| wrong(&error.to_string()))?;
+        schemas.push(schema);
+    }
+    Ok(schemas)
+}
+
+fn key_in_header(topic: &Topic, record: &Record) -> Result<SchemaKey, Poison> {
+    let name = topic.schema_header.as_deref().unwrap_or(SCHEMA_HEADER);
+    match record.header(name) {
+        Some(header) => avro::schema_in_header(header).map_err(|error| poison(&error)),
+        None => Err(Poison::new(
+            "not_framed",
+            format!("there is no header {name}, which names the writer's schema"),
+        )),
     }
 }
 

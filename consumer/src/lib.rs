@@ -17,6 +17,7 @@ pub mod matcher;
 pub mod poison;
 pub mod registry;
 pub mod spill;
+pub mod writers;
 
 pub use config::Config;
 

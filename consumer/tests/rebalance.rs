@@ -6,7 +6,6 @@ use consumer::config::PayloadPlace;
 use consumer::{Config, Parts};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::default_tenant;
 use platform::delivery_queue::embedded::EmbeddedQueue;
 use platform::event_log::{Drained, EventLog, LogError, LogEvent, LogReader, NewRecord, Partition, Record};
 use platform::follow::Follower;
@@ -14,7 +13,6 @@ use platform::payload_store::embedded::DirectoryStore;
 use platform::report::Reporter;
 use platform::secrets::Sealer;
 use platform::sqlite::Sync;
-use schemas::avro::Framing;
 use schemas::event::Position;
 use schemas::time::Millis;
 use std::collections::HashSet;
@@ -137,16 +135,12 @@ impl World {
         });
         let config = Config {
             group: "group".to_owned(),
-            topics: vec![platform::config::Topic {
-                name: "t".to_owned(),
-                framing: Framing::Raw,
-                tenant: default_tenant(),
-            }],
+            topics: vec![platform::config::Topic::raw("t")],
             dead_letter_topic: "dead".to_owned(),
             max_payload: 1 << 20,
             inline_limit: 1 << 10,
             payload_place: PayloadPlace::Message,
-            schema_registry: None,
+            registry: None,
             poison_share: 1.0,
             in_flight,
             in_flight_bytes: 1 << 20,

@@ -7,11 +7,13 @@ mod check;
 pub mod error;
 mod keys;
 mod locate;
+mod topic;
 pub mod units;
 
 pub use error::ConfigError;
 pub use keys::*;
 pub use locate::place;
+pub use topic::*;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};

@@ -40,8 +40,14 @@ pub const FINGERPRINT_V2_OTHER: [u8; 8] = [0xFA, 0xF6, 0x90, 0xBC, 0xD4, 0xA9, 0
 /// What begins a record in single-object encoding, before the fingerprint.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 
-/// What begins a record in Confluent framing, before the schema id.
+/// What begins a record in Confluent framing, or its header, before the schema id.
 const CONFLUENT: u8 = 0;
+
+/// What begins Confluent's header before a schema's GUID.
+const CONFLUENT_GUID: u8 = 1;
+
+/// The header that Confluent's clients put a schema's id or GUID in.
+pub const SCHEMA_HEADER: &str = "__value_schema_id";
 
 /// An event as a producer wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +77,37 @@ pub enum Framing {
     SingleObject,
     /// By a schema registry's id: `00`, id in 4 bytes big-endian, datum.
     Confluent,
+    /// By a header: see [`schema_in_header`]. The value is the datum.
+    Header,
+}
+
+/// How a record names its writer's schema.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SchemaKey {
+    /// Its id in the registry.
+    Id(u32),
+    /// Its GUID in the registry.
+    Guid([u8; 16]),
+    /// Its JSON.
+    Text(Bytes),
+}
+
+impl std::fmt::Display for SchemaKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "schema id {id}"),
+            Self::Guid(guid) => write!(f, "schema GUID {}", guid_text(guid)),
+            Self::Text(_) => f.write_str("the schema in the header"),
+        }
+    }
+}
+
+/// A GUID as registries write it.
+#[must_use]
+pub fn guid_text(guid: &[u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(*guid));
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    parts.join("-")
 }
 
 /// A record that is not a `WebhookEvent`. Reading it again will not help. Never shows its content.
@@ -88,8 +125,8 @@ pub enum DecodeError {
     /// A length, a number or a union's branch is not valid.
     #[error("\"{0}\" is not valid Avro")]
     Malformed(String),
-    /// The record does not begin as its topic's framing says.
-    #[error("the record does not begin with {0}, as its topic's framing says")]
+    /// The record is not framed as its topic's framing says.
+    #[error("the record does not {0}, as its topic's framing says")]
     NotFramed(&'static str),
     /// No known schema has this fingerprint.
     #[error("no known schema has the fingerprint {0:016x}")]
@@ -140,13 +177,33 @@ pub fn encode_single_object(event: &WebhookEvent) -> Vec<u8> {
 /// [`DecodeError::Truncated`] when it ends within the id.
 pub fn confluent_schema_id(value: &Bytes) -> Result<(u32, Bytes), DecodeError> {
     if value.first().is_some_and(|first| *first != CONFLUENT) {
-        return Err(DecodeError::NotFramed("a zero byte and a schema id"));
+        return Err(DecodeError::NotFramed("begin with a zero byte and a schema id"));
     }
     if value.len() < 5 {
         return Err(DecodeError::Truncated);
     }
     let id = value.slice(1..).get_u32();
     Ok((id, value.slice(5..)))
+}
+
+/// What a header says of a record's schema: `00` and an id in 4 bytes big-endian, `01` and a GUID in 16
+/// bytes (as Confluent's clients write them), or else the schema's JSON, which begins with neither.
+///
+/// # Errors
+/// [`DecodeError::NotFramed`] when it is empty, or an id or GUID of another length.
+pub fn schema_in_header(header: &Bytes) -> Result<SchemaKey, DecodeError> {
+    let wrong = DecodeError::NotFramed(
+        "name its writer's schema in a header: 00 and an id of 4 bytes, 01 and a GUID of 16, or the schema's JSON",
+    );
+    match header.split_first() {
+        Some((&CONFLUENT, id)) => id
+            .try_into()
+            .map(|id| SchemaKey::Id(u32::from_be_bytes(id)))
+            .map_err(|_| wrong),
+        Some((&CONFLUENT_GUID, guid)) => guid.try_into().map(SchemaKey::Guid).map_err(|_| wrong),
+        Some(_) => Ok(SchemaKey::Text(header.clone())),
+        None => Err(wrong),
+    }
 }
 
 /// Reads a datum of version 1 or 2, whichever it is.
@@ -167,7 +224,7 @@ pub fn decode_raw(value: &Bytes) -> Result<WebhookEvent, DecodeError> {
 /// When it is framed otherwise, has an unknown fingerprint, or does not hold exactly one datum.
 pub fn decode_single_object(value: &Bytes, others: &[WriterSchema]) -> Result<WebhookEvent, DecodeError> {
     if !value.starts_with(&SINGLE_OBJECT) {
-        return Err(DecodeError::NotFramed("C3 01"));
+        return Err(DecodeError::NotFramed("begin with C3 01"));
     }
     let fingerprint: [u8; 8] = value
         .get(2..10)

@@ -10,7 +10,7 @@ use schemas::avro::{self, WebhookEvent};
 use schemas::ids::sha256_hex;
 use serde_json::json;
 
-const ORDER: &str = "core.orders.created.v1";
+const EVENT: &str = "core.orders.created.v1";
 const PAYLOAD: &str = r#"{ "orderId": 42, "text": "é" }"#;
 
 /// A schema of a producer of its own: other fields in another order, which resolve to ours.
@@ -37,7 +37,7 @@ fn text(text: &str) -> Vec<u8> {
 
 /// A datum of version 1.
 fn v1(payload: &str) -> Vec<u8> {
-    [text(ORDER), text(payload)].concat()
+    [text(EVENT), text(payload)].concat()
 }
 
 /// Confluent's framing.
@@ -69,7 +69,7 @@ async fn confluent_framing_is_read_by_the_schema_that_the_registry_has() {
     let setup = with_framing(&world, "confluent").set("kafka.schema_registry", &registry.url());
     let product = ready(&world, &setup, &sink).await;
     let weight = [0x54];
-    let foreign = [&weight[..], &text("the foreign one"), &text(ORDER)].concat();
+    let foreign = [&weight[..], &text("the foreign one"), &text(EVENT)].concat();
     let topic = world.topic("other");
     for (id, value, payload) in [
         ("by-ours", framed(7, &v1(PAYLOAD)), PAYLOAD),
@@ -109,6 +109,41 @@ async fn single_object_framing_is_read_by_fingerprint() {
         assert_eq!(come.sha256, sha256_hex(PAYLOAD.as_bytes()), "{id}");
         assert_eq!(come.header("content-type"), content_type);
     }
+    product.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_of_other_fields_is_read_by_the_schema_in_its_header() {
+    const ORDER: &str = r#"{"type":"record","name":"Order","fields":[
+        {"name":"id","type":"string"},{"name":"body","type":["null","bytes"]},{"name":"type","type":"string"}]}"#;
+    let (world, sink) = (World::new().await, Sink::start().await);
+    let topics = format!(
+        r#"[{{name="{}"}}, {{name="{}", framing="header", schema_header="avro.schema",
+            fields={{event_type="type", payload="body", event_id="id"}}}}]"#,
+        world.topic("events"),
+        world.topic("other"),
+    );
+    let setup = world.setup().set("events.topics", &topics);
+    let product = ready(&world, &setup, &sink).await;
+    let order = [&text("order-42")[..], &[2], &text(PAYLOAD), &text(EVENT)].concat();
+    let topic = world.topic("other");
+    world
+        .kafka
+        .append(&topic, &order, &[("avro.schema", ORDER.as_bytes())])
+        .await;
+    let come = sink.accepted(secs(20), "order-42").await;
+    assert_eq!(come.sha256, sha256_hex(PAYLOAD.as_bytes()));
+    // A schema without the fields that are named.
+    let headers: [(&str, &[u8]); 1] = [("avro.schema", FOREIGN.as_bytes())];
+    world.kafka.append(&topic, &order, &headers).await;
+    let originals = world.kafka.records(&topic).await;
+    let copy = buried(&world, &originals[1], &topic).await;
+    assert_eq!(copy.header("hookwright-error"), "unresolved");
+    let detail = copy.header("hookwright-error-detail");
+    assert!(
+        detail.contains("no field \"type\" for the event_type; it has \"weight\""),
+        "{detail}"
+    );
     product.stop().await;
 }
 
@@ -209,9 +244,9 @@ async fn a_payload_above_the_limit_is_refused_at_the_door_as_well() {
     let (world, sink) = (World::new().await, Sink::start().await);
     let setup = with_framing(&world, "single-object").set("events.max_payload", "1KiB");
     let product = ready(&world, &setup, &sink).await;
-    let body = json!({"type": ORDER, "payload": "x".repeat(1_100)});
+    let body = json!({"type": EVENT, "payload": "x".repeat(1_100)});
     product.post("/webhooks/events", body).await.problem(413);
-    let event = product.publish(ORDER, json!("x".repeat(900))).await;
+    let event = product.publish(EVENT, json!("x".repeat(900))).await;
     sink.accepted(secs(20), &event).await;
     assert_eq!(world.kafka.records(&world.topic("events")).await.len(), 1);
     product.stop().await;

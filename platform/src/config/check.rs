@@ -1,7 +1,7 @@
 //! What must hold of a configuration beyond each key's own form.
 
 use super::error::ConfigError;
-use super::keys::{Config, LogKind, QueueKind};
+use super::keys::{Config, Kafka, LogKind, QueueKind};
 use crate::secrets::Sealer;
 use crate::telemetry;
 use schemas::avro::Framing;
@@ -28,25 +28,31 @@ impl Config {
             return fail("events.topics", "must name at least one topic".into());
         }
         for topic in &self.events.topics {
-            if topic.name.is_empty()
-                || topic.name.len() > 200
-                || !topic
-                    .name
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            if let Err((key, message)) = topic.check() {
+                return fail(&key, message);
+            }
+            if self.events.log == LogKind::Embedded
+                && !(topic.framing == Framing::Raw && topic.takes_our_own())
             {
                 return fail(
                     "events.topics",
-                    format!("\"{}\" is not a topic's name: letters, digits, . _ -", topic.name),
+                    format!(
+                        "topic {}: the embedded log holds raw records of our own schema only",
+                        topic.name
+                    ),
                 );
             }
-            if self.events.log == LogKind::Embedded && topic.framing != Framing::Raw {
+            if topic.framing == Framing::Confluent && self.kafka.schema_registry.is_none() {
                 return fail(
-                    "events.topics",
-                    format!("topic {}: the embedded log holds raw records only", topic.name),
+                    "kafka.schema_registry",
+                    format!(
+                        "is needed: topic {} has framing \"confluent\"; write for example \"http://127.0.0.1:8081\"",
+                        topic.name
+                    ),
                 );
             }
         }
+        self.kafka.check_registry()?;
         if !(0.0..=1.0).contains(&self.events.poison_share) {
             return fail(
                 "events.poison_share",
@@ -144,6 +150,49 @@ impl Config {
     }
 }
 
+impl Kafka {
+    fn check_registry(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, message: String| Err(ConfigError::new(key, message));
+        let address = self.schema_registry.as_deref().unwrap_or("http://none");
+        if address.contains('@') {
+            // Not shown: it may hold a password.
+            return fail(
+                "kafka.schema_registry",
+                "must not hold a user: set kafka.schema_registry_user and kafka.schema_registry_password"
+                    .into(),
+            );
+        }
+        let is_address = address.parse::<axum::http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some()
+                && uri.query().is_none()
+        });
+        if !is_address {
+            return fail(
+                "kafka.schema_registry",
+                format!("\"{address}\" is not an address such as \"http://127.0.0.1:8081\""),
+            );
+        }
+        if self.schema_registry_user.is_some() != self.schema_registry_password.is_some() {
+            return fail(
+                "kafka.schema_registry_user",
+                "needs both kafka.schema_registry_user and kafka.schema_registry_password, or neither".into(),
+            );
+        }
+        if self
+            .schema_registry_user
+            .as_ref()
+            .is_some_and(|user| user.contains(':'))
+        {
+            return fail(
+                "kafka.schema_registry_user",
+                "must not hold a colon: basic authentication ends the user with one".into(),
+            );
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,5 +211,47 @@ mod tests {
             "that of the server is always allowed"
         );
         assert_eq!(hours("queue.kind = \"sqs\""), 7 * 24);
+    }
+
+    #[test]
+    fn what_says_where_the_registry_is_is_checked_and_shows_no_password() {
+        let load = |flags: &str| Config::load(None, "", flags).map_err(|error| error.to_string());
+        let table = [
+            (
+                "kafka.schema_registry = \"https://me:hush@host\"",
+                "kafka.schema_registry: must not hold a user",
+            ),
+            (
+                "kafka.schema_registry = \"host:80\"",
+                "kafka.schema_registry: \"host:80\" is not an address",
+            ),
+            (
+                "kafka.schema_registry_user = \"me\"",
+                "kafka.schema_registry_user: needs both",
+            ),
+            (
+                "kafka.schema_registry_password = \"hush\"",
+                "kafka.schema_registry_user: needs both",
+            ),
+        ];
+        for (flags, message) in table {
+            let error = load(flags).unwrap_err();
+            assert!(
+                error.starts_with(message) && !error.contains("hush"),
+                "{flags}: {error}"
+            );
+        }
+        let config = load(
+            "kafka = { schema_registry = \"https://host/path\", schema_registry_user = \"me\", schema_registry_password = \"hush\", \
+             properties = { \"sasl.password\" = \"hush\" } }",
+        )
+        .unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+        let confluent = "events = { log = \"kafka\", topics = [{ name = \"a\", framing = \"confluent\" }] }";
+        assert!(
+            load(confluent)
+                .unwrap_err()
+                .starts_with("kafka.schema_registry: is needed: topic a")
+        );
     }
 }

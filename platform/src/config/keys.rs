@@ -1,10 +1,9 @@
 //! The keys themselves, and what must hold between them.
 
+use super::topic::Topic;
 use super::units::{Size, Span};
 use ipnet::IpNet;
-use schemas::avro::Framing;
 use schemas::egress::EgressRules;
-use schemas::ids::Tenant;
 use schemas::schedule::RetryPolicy;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -75,39 +74,30 @@ pub struct Events {
     pub poison_share: f64,
 }
 
-/// One of `events.topics`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
-pub struct Topic {
-    pub name: String,
-    #[serde(default = "raw")]
-    pub framing: Framing,
-    #[serde(default = "default_tenant")]
-    pub tenant: Tenant,
-}
-
-fn raw() -> Framing {
-    Framing::Raw
-}
-
-/// The tenant of records that name none, where the topic names none either.
-#[must_use]
-pub fn default_tenant() -> Tenant {
-    // Unwrap safety: a constant of the right form; a test covers it.
-    Tenant::new("default").expect("\"default\" is a tenant's name")
-}
-
 /// `[kafka]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
 pub struct Kafka {
     pub brokers: String,
     pub group: String,
     pub schema_registry: Option<String>,
+    pub schema_registry_user: Option<String>,
+    pub schema_registry_password: Option<String>,
+    pub schema_registry_ca: Option<PathBuf>,
     pub partitions: i32,
     pub properties: BTreeMap<String, String>,
+}
+
+/// Where the schema registry is, of `[kafka]`.
+#[derive(Clone)]
+pub struct SchemaRegistry {
+    /// Its address, such as `http://127.0.0.1:8081`.
+    pub address: String,
+    /// User and password of basic authentication.
+    pub credentials: Option<(String, String)>,
+    /// PEM file with the certificates to trust in place of the system's.
+    pub ca: Option<PathBuf>,
 }
 
 /// Which delivery queue.
@@ -266,6 +256,20 @@ impl Config {
         }
     }
 
+    /// Where the schema registry is, if there is one.
+    #[must_use]
+    pub fn schema_registry(&self) -> Option<SchemaRegistry> {
+        let kafka = &self.kafka;
+        kafka.schema_registry.clone().map(|address| SchemaRegistry {
+            address,
+            credentials: kafka
+                .schema_registry_user
+                .clone()
+                .zip(kafka.schema_registry_password.clone()),
+            ca: kafka.schema_registry_ca.clone(),
+        })
+    }
+
     /// What may be dialled.
     #[must_use]
     pub fn egress_rules(&self) -> EgressRules {
@@ -306,6 +310,23 @@ impl std::fmt::Debug for Api {
         f.debug_struct("Api")
             .field("listen", &self.listen)
             .field("base_path", &self.base_path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for SchemaRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SchemaRegistry")
+            .field("address", &self.address)
             .finish_non_exhaustive()
     }
 }

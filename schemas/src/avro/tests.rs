@@ -290,11 +290,30 @@ fn confluent_framing_comes_apart() {
 }
 
 #[test]
+fn a_header_holds_an_id_a_guid_or_the_schema() {
+    let read = |header: &'static [u8]| schema_in_header(&Bytes::from_static(header));
+    assert_eq!(read(&[0, 0, 0, 1, 2]), Ok(SchemaKey::Id(258)));
+    let guid = read(b"\x01\x89\x79\x1b\xb0\x5d\x8f\x4c\x2b\x9e\x77\x1c\x50\x1e\x40\x6a\xff").unwrap();
+    assert_eq!(
+        guid.to_string(),
+        "schema GUID 89791bb0-5d8f-4c2b-9e77-1c501e406aff"
+    );
+    assert_eq!(
+        read(b"\"string\""),
+        Ok(SchemaKey::Text(Bytes::from_static(b"\"string\"")))
+    );
+    for wrong in [&b""[..], &[0], &[0, 0, 0, 1], &[0; 9], &[1; 16], &[1; 18]] {
+        assert_eq!(read(wrong).unwrap_err().class(), "not_framed", "{wrong:?}");
+    }
+}
+
+#[test]
 fn framings_have_the_words_of_the_configuration() {
     for (framing, word) in [
         (Framing::Raw, "raw"),
         (Framing::SingleObject, "single-object"),
         (Framing::Confluent, "confluent"),
+        (Framing::Header, "header"),
     ] {
         assert_eq!(serde_json::to_value(framing).unwrap(), word);
         assert_eq!(serde_json::from_value::<Framing>(word.into()).unwrap(), framing);

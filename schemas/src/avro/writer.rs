@@ -95,6 +95,12 @@ impl WriterSchema {
         Ok(Self { steps, fingerprints })
     }
 
+    /// CRC-64-AVRO of its canonical form, little-endian as it stands in a record.
+    #[must_use]
+    pub fn fingerprint(&self) -> &[u8] {
+        &self.fingerprints[0]
+    }
+
     /// Whether this is its fingerprint.
     pub(super) fn has_fingerprint(&self, fingerprint: &[u8]) -> bool {
         self.fingerprints.iter().any(|own| own == fingerprint)

@@ -1,0 +1,5 @@
+//! Writers' schemas: asked for at a registry, brought along in headers, read from files.
+
+mod registry;
+mod served;
+mod topics;
