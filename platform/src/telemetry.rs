@@ -175,6 +175,12 @@ impl Outage {
         }
     }
 
+    /// Whether it failed the last time.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     /// It works: says so if it had failed.
     pub fn works(&self) {
         if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {

@@ -3,16 +3,19 @@
 //! Reads the attempts topic in batches and writes each in few transactions; the offset is stored after
 //! them. Killed between the two, the batch is written again, which changes nothing: history's rows only
 //! move forward. While the database is away the topic holds what is to be written, and deliveries go on.
+//!
+//! A partition that is taken away is let go at once, also in the middle of a batch: whoever has it next
+//! writes its records again. Waiting for a database that is away would hold up the whole group.
 
 use platform::catalog::CatalogError;
 use platform::clock::Clock;
-use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Record};
+use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Partition, Record};
 use platform::harness::backoff::Backoff;
 use platform::history::History;
 use platform::telemetry::{Outage, names};
 use schemas::history::{HistoryRecord, read_lines};
 use schemas::time::Millis;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -71,23 +74,26 @@ pub async fn run(
                 Ok(LogEvent::Records(records)) => {
                     READING.works();
                     backoff = Backoff::default();
-                    if !write(&parts.history, reader.as_mut(), &records, &shutdown).await {
+                    let (written, lost) =
+                        beside(reader.as_mut(), write(&parts.history, &records, &shutdown)).await;
+                    if !written {
                         break Ok(());
                     }
+                    store(reader.as_ref(), &records, &lost);
                 }
-                // Batches are written one after the other: nothing is ever under way here.
+                // Nothing is under way here, so what is taken is let go by being dropped.
                 Ok(LogEvent::Assigned(_) | LogEvent::Revoked { .. }) => {}
                 Err(error @ LogError::Refused(_)) => break Err(error),
                 Err(error @ LogError::Unavailable(_)) => {
                     READING.failed(&error);
-                    if backoff.wait(&shutdown).await {
+                    if beside(reader.as_mut(), backoff.wait(&shutdown)).await.0 {
                         break Ok(());
                     }
                 }
             },
             _ = expire.tick() => {
                 let before = Millis(parts.clock.now().0 - i64::try_from(config.keep.as_millis()).unwrap_or(i64::MAX));
-                expire_rows(&parts.history, before).await;
+                beside(reader.as_mut(), expire_rows(&parts.history, before)).await;
             }
         }
     };
@@ -95,32 +101,53 @@ pub async fn run(
     result
 }
 
-/// Writes a batch, then stores the offsets. Answers `false` when stopped before that.
-async fn write(
-    history: &History,
-    reader: &mut dyn LogReader,
-    batch: &[Record],
-    shutdown: &CancellationToken,
-) -> bool {
+/// Does `work`, which may last as long as the database is away, and lets go meanwhile what is taken from
+/// us: its result, and the partitions that were taken, whether or not they came back.
+async fn beside<T>(reader: &mut dyn LogReader, work: impl Future<Output = T>) -> (T, HashSet<Partition>) {
+    let mut lost = HashSet::new();
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return (result, lost),
+            change = reader.change() => match change {
+                LogEvent::Revoked { partitions, drained } => {
+                    lost.extend(partitions);
+                    drop(drained);
+                }
+                LogEvent::Assigned(_) | LogEvent::Records(_) => {}
+            },
+        }
+    }
+}
+
+/// Writes a batch. Answers `false` when stopped before its end.
+async fn write(history: &History, batch: &[Record], shutdown: &CancellationToken) -> bool {
     let mut records = batch.iter().flat_map(read);
     loop {
         let some: Vec<HistoryRecord> = records.by_ref().take(TRANSACTION).collect();
         if some.is_empty() {
-            break;
+            return true;
         }
         if !write_some(history, &some, shutdown).await {
             return false;
         }
     }
+}
+
+/// Stores the offsets of a batch that is written. Of a partition that was taken meanwhile nothing is
+/// stored, also if it is ours again: another may have gone on from where we were, and further.
+fn store(reader: &dyn LogReader, batch: &[Record], lost: &HashSet<Partition>) {
     let mut next = HashMap::new();
     for record in batch {
         let partition = (record.position.topic.clone(), record.position.partition);
         next.insert(partition, record.position.offset + 1);
     }
     for (partition, offset) in next {
-        reader.store(&partition, offset);
+        if !lost.contains(&partition) {
+            reader.store(&partition, offset);
+        }
     }
-    true
 }
 
 /// Writes records in one transaction, trying until the database takes it. Answers `false` when stopped
@@ -172,3 +199,6 @@ async fn expire_rows(history: &History, before: Millis) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
