@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use schemas::time::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -92,6 +93,9 @@ hookwright produce --type core.orders.created.v1 --ndjson orders.ndjson"
         after_help = "Examples:\n  hookwright listen --secret whsec_…\n  hookwright listen --addr 127.0.0.1:9001 --status 503 --delay 2s"
     )]
     Listen(ListenArgs),
+    /// Records that could not be read: lists them, and injects them again once the cause is gone
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
     /// Tenants
     #[command(subcommand)]
     Tenants(TenantsCommand),
@@ -155,6 +159,78 @@ pub struct ListenArgs {
     /// How long to wait before the answer, such as 2s
     #[arg(long, default_value = "0s", value_parser = platform::config::units::parse_span)]
     pub delay: std::time::Duration,
+}
+
+/// `dead-letters`.
+#[derive(Clone, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Shows what waits in the dead-letter topic, the oldest first
+    #[command(
+        after_help = "A line each: place in the dead-letter topic, when it was put there, class, place it had, size, reason. \
+Payloads are shown only with --raw.\n\nExamples:\n  hookwright dead-letters list\n  hookwright dead-letters list --class unknown_schema --origin orders --limit 500\n  \
+hookwright dead-letters list --from 2026-01-31T12:00:00Z --to 2026-01-31T13:00:00Z\n  hookwright dead-letters list --limit 1 --raw | tail -n 1 | cut -f 7 | base64 -d > record\n\n\
+On the embedded log, stop hookwright first: the data folder is one process's."
+    )]
+    List(ListLettersArgs),
+    /// Appends dead letters again to the topics they came from, with the bytes, the key and the headers they had
+    #[command(
+        after_help = "Remove the cause first (the schema, the topic's framing, events.max_payload): what still cannot be read \
+comes back as a new dead letter.\n\nWhat is injected is marked in the dead-letter topic, and not injected again by a later run. A run that is \
+killed may leave a few hundred records injected and not marked, and two runs at once do not know of each other: those come twice, as one \
+event with the same webhook-id, which receivers tell by it. Records with no event id of their own take it from the place they had at \
+first (header hookwright-origin).\n\nExamples:\n  hookwright dead-letters inject --class unknown_schema --limit 1\n  hookwright dead-letters inject --class unknown_schema\n  \
+hookwright dead-letters inject --origin orders-old --topic orders\n\n\
+On the embedded log, stop hookwright first: the data folder is one process's."
+    )]
+    Inject(InjectArgs),
+}
+
+/// Which dead letters.
+#[derive(Clone, Args)]
+pub struct Which {
+    /// Only those of this class, such as truncated; may be repeated
+    #[arg(long, value_name = "CLASS")]
+    pub class: Vec<String>,
+    /// Only those that came from this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub origin: Option<String>,
+    /// Only those put aside at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = Millis::parse_rfc3339)]
+    pub from: Option<Millis>,
+    /// Only those put aside before this time
+    #[arg(long, value_name = "TIME", value_parser = Millis::parse_rfc3339)]
+    pub to: Option<Millis>,
+    /// Also those that are injected already
+    #[arg(long)]
+    pub again: bool,
+}
+
+/// `dead-letters list`.
+#[derive(Clone, Args)]
+pub struct ListLettersArgs {
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub limit: usize,
+    /// Adds the record's bytes, in base64, to each line
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `dead-letters inject`.
+#[derive(Clone, Args)]
+pub struct InjectArgs {
+    /// Which ones.
+    #[command(flatten)]
+    pub which: Which,
+    /// At most so many, the oldest first; all if not given
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// The topic to inject into, one of events.topics; the one each came from if not given
+    #[arg(long)]
+    pub topic: Option<String>,
 }
 
 /// `tenants`.

@@ -7,6 +7,7 @@
 mod admin;
 mod check;
 mod cli;
+mod dead_letters;
 mod demo;
 mod dev;
 mod failure;
@@ -121,6 +122,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check => check::run(config, &flags).await,
         Command::Produce(args) => produce::run(args, config, &flags).await,
         Command::Listen(args) => listen::run(args).await,
+        Command::DeadLetters(command) => dead_letters::run(command, config, &flags).await,
         Command::Tenants(command) => admin::tenants(command, config, &flags).await,
         Command::Keys(command) => admin::keys(command, config, &flags).await,
     }

@@ -11,6 +11,7 @@ use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
 use schemas::accept::{HeaderFields, accept};
 use schemas::avro::{self, DecodeError, Framing, SCHEMA_HEADER, SchemaKey, WebhookEvent, WriterSchema};
+use schemas::dead_letter::ORIGIN;
 use schemas::event::Event;
 use schemas::time::Millis;
 use std::collections::HashMap;
@@ -198,5 +199,6 @@ fn header_fields(record: &Record) -> Result<HeaderFields<'_>, Poison> {
         tenant: text("tenant")?,
         content_type: text("content-type")?,
         traceparent: text("traceparent").unwrap_or(None),
+        origin: text(ORIGIN).unwrap_or(None),
     })
 }

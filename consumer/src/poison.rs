@@ -3,10 +3,10 @@
 //! If most of what comes is unreadable, the fault is ours or the schema's, not the records': the
 //! consumer stops rather than empty the topic into the dead letters.
 
-use bytes::Bytes;
 use platform::event_log::{EventLog, LogError, NewRecord, Record};
 use platform::harness::backoff::Backoff;
 use platform::telemetry::{Outage, names};
+use schemas::dead_letter::DeadLetter;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -145,21 +145,14 @@ impl DeadLetters {
 
 /// The record as it was, with its place and the reason in headers of our own.
 fn copy_of(record: Record, poison: &Poison) -> NewRecord {
+    let letter = DeadLetter {
+        position: record.position,
+        timestamp: record.timestamp,
+        class: poison.class.to_owned(),
+        detail: poison.detail.clone(),
+    };
     let mut headers = record.headers.to_vec();
-    let position = record.position;
-    let text = |text: String| Bytes::from(text.into_bytes());
-    headers.push(("hookwright-topic".into(), text(position.topic.to_string())));
-    headers.push((
-        "hookwright-partition".into(),
-        text(position.partition.to_string()),
-    ));
-    headers.push(("hookwright-offset".into(), text(position.offset.to_string())));
-    headers.push((
-        "hookwright-timestamp".into(),
-        text(record.timestamp.0.to_string()),
-    ));
-    headers.push(("hookwright-error".into(), text(poison.class.to_owned())));
-    headers.push(("hookwright-error-detail".into(), text(poison.detail.clone())));
+    headers.extend(letter.headers());
     NewRecord {
         key: record.key,
         value: record.value,

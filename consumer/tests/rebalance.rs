@@ -7,7 +7,9 @@ use consumer::{Config, Parts};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::delivery_queue::embedded::EmbeddedQueue;
-use platform::event_log::{Drained, EventLog, LogError, LogEvent, LogReader, NewRecord, Partition, Record};
+use platform::event_log::{
+    Drained, EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record,
+};
 use platform::follow::Follower;
 use platform::payload_store::embedded::DirectoryStore;
 use platform::report::Reporter;
@@ -58,6 +60,10 @@ impl EventLog for Driven {
 
     async fn read_at(&self, _position: &Position) -> Result<Option<Record>, LogError> {
         Ok(None)
+    }
+
+    async fn scan(&self, _topic: &str) -> Result<Box<dyn LogScan>, LogError> {
+        Err(LogError::Refused("nothing is kept".to_owned()))
     }
 
     async fn subscribe(&self, _group: &str, _topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

@@ -104,6 +104,13 @@ pub trait EventLog: Send + Sync {
     /// As for [`EventLog::append`].
     async fn read_at(&self, position: &Position) -> Result<Option<Record>, LogError>;
 
+    /// Reads a topic as it stands now, from the beginning: as no member of any group, and storing nothing.
+    /// What is appended later is left out.
+    ///
+    /// # Errors
+    /// As for [`EventLog::append`].
+    async fn scan(&self, topic: &str) -> Result<Box<dyn LogScan>, LogError>;
+
     /// Joins `group` and reads `topics` from the group's stored offsets, or from the beginning where
     /// it has stored none. Members of one group share the partitions between them.
     ///
@@ -122,6 +129,16 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// Says what is wrong.
     async fn check(&self, topics: &[String]) -> Result<(), LogError>;
+}
+
+/// A topic as it stood, being read.
+#[async_trait]
+pub trait LogScan: Send {
+    /// The next records, in order within each partition: at least one, or none at the end.
+    ///
+    /// # Errors
+    /// As for [`EventLog::append`]. After an error, or a call that was dropped, begin anew.
+    async fn next(&mut self) -> Result<Vec<Record>, LogError>;
 }
 
 /// A member of a group, reading.

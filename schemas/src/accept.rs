@@ -1,6 +1,7 @@
 //! From a decoded record to an accepted event: its id, tenant and content type settled.
 
 use crate::avro::WebhookEvent;
+use crate::dead_letter;
 use crate::event::{DEFAULT_CONTENT_TYPE, Event, Position};
 use crate::ids::{EventId, InvalidId, Tenant};
 use crate::pattern;
@@ -26,6 +27,8 @@ pub struct HeaderFields<'a> {
     pub content_type: Option<&'a str>,
     /// `traceparent`.
     pub traceparent: Option<&'a str>,
+    /// [`dead_letter::ORIGIN`]: where a record stood before it was injected again.
+    pub origin: Option<&'a str>,
 }
 
 /// A record that can be decoded but not delivered. Reading it again will not help.
@@ -56,8 +59,9 @@ impl AcceptError {
 
 /// Settles what a record leaves open.
 ///
-/// - The id is the header's, the field's, or derived from the position. One that does not fit is
-///   replaced by one derived from it, and kept beside it if it can stand in a header.
+/// - The id is the header's, the field's, or derived from the position: of a record that was injected
+///   again, the one it had at first. An id that does not fit is replaced by one derived from it, and kept
+///   beside it if it can stand in a header.
 /// - The tenant is the header's, the field's, or the topic's.
 /// - The content type is the header's, the field's, or [`DEFAULT_CONTENT_TYPE`].
 /// - The event was accepted at `timestamp`, the log's, but no more than an hour ago and not in the
@@ -89,10 +93,14 @@ pub fn accept(
     // Were an empty id adopted, all events without one would be one event to receivers.
     let (id, original_id) = match said(headers.event_id, decoded.event_id.as_deref()) {
         Some(given) => EventId::adopt(given),
-        None => (
-            EventId::from_position(&position.topic, position.partition, position.offset),
-            None,
-        ),
+        None => {
+            let origin = headers.origin.and_then(dead_letter::read_place);
+            let first = origin.as_ref().unwrap_or(&position);
+            (
+                EventId::from_position(&first.topic, first.partition, first.offset),
+                None,
+            )
+        }
     };
     let earliest = Millis(now.0.saturating_sub(MAX_AGE.as_millis() as i64));
     Ok(Event {
@@ -215,6 +223,7 @@ mod tests {
             tenant: Some("header"),
             content_type: Some("text/header"),
             traceparent: Some(TRACE),
+            origin: None,
         };
         let of_headers = accept_now(full, &headers).unwrap();
         assert_eq!(of_headers.id.as_str(), "header-id");
@@ -260,6 +269,28 @@ mod tests {
         let event = accept_now(empty, &headers).unwrap();
         assert_eq!(event.id, EventId::from_position("webhook-events", 3, 42));
         assert_eq!(&*event.content_type, "application/json");
+    }
+
+    #[test]
+    fn a_record_injected_again_keeps_the_id_of_its_first_place() {
+        let headers = HeaderFields {
+            origin: Some("orders/0/7"),
+            ..HeaderFields::default()
+        };
+        let event = accept_now(decoded(), &headers).unwrap();
+        assert_eq!(event.id, EventId::from_position("orders", 0, 7));
+        assert_eq!(event.position, position(), "where it stands is where it is read");
+        let with_id = WebhookEvent {
+            event_id: text("its-own"),
+            ..decoded()
+        };
+        assert_eq!(accept_now(with_id, &headers).unwrap().id.as_str(), "its-own");
+        let nonsense = HeaderFields {
+            origin: Some("orders"),
+            ..HeaderFields::default()
+        };
+        let event = accept_now(decoded(), &nonsense).unwrap();
+        assert_eq!(event.id, EventId::from_position("webhook-events", 3, 42));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`event`] | an event as accepted, and its place in the log |
 //! | [`avro`] | the `WebhookEvent` schemas, framings, encoding and decoding |
 //! | [`accept`] | from a decoded record to an accepted event |
+//! | [`dead_letter`] | records that could not be read: place and reason, and marks of what was injected again |
 //! | [`delivery`] | one event for one target: the message that waits in a queue |
 //! | [`wire`] | a delivery as a queue message: body and one attribute |
 //! | [`target`] | where deliveries go: address, headers, secrets, policy |
@@ -22,6 +23,7 @@
 
 pub mod accept;
 pub mod avro;
+pub mod dead_letter;
 pub mod delivery;
 pub mod egress;
 pub mod event;

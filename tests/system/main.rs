@@ -23,6 +23,7 @@ mod away;
 mod bad_input;
 mod bad_requests;
 mod crash;
+mod dead_letters;
 mod distributed;
 mod distributed_crash;
 mod first_minutes;

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
-use platform::event_log::{EventLog, LogError, LogReader, NewRecord, Record};
+use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
 use platform::history::History;
 use platform::secrets::Sealer;
 use platform::sqlite;
@@ -57,6 +57,10 @@ impl EventLog for Log {
 
     async fn read_at(&self, position: &Position) -> Result<Option<Record>, LogError> {
         self.inner.read_at(position).await
+    }
+
+    async fn scan(&self, topic: &str) -> Result<Box<dyn LogScan>, LogError> {
+        self.inner.scan(topic).await
     }
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

@@ -12,17 +12,19 @@
 //! | `store` | the writing thread: appends, offsets, expiry |
 //! | `rows` | records as rows, and their batches read back |
 //! | `reader` | a member of a group, reading |
+//! | `scan` | a topic as it stands, read by no group |
 
 mod groups;
 mod reader;
 mod rows;
+mod scan;
 mod store;
 mod topic;
 
 #[cfg(test)]
 mod tests;
 
-use super::{EventLog, LogError, LogReader, NewRecord, Record};
+use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
 use crate::clock::Clock;
 use crate::sqlite::{self, Failure, Reader, Writer, lock};
 use async_trait::async_trait;
@@ -191,6 +193,12 @@ impl EventLog for EmbeddedLog {
             .lookups
             .read(move |db| chunks.load(db, &topic, offset))
             .await?)
+    }
+
+    async fn scan(&self, topic: &str) -> Result<Box<dyn LogScan>, LogError> {
+        // One that nobody has named yet has nothing in it.
+        let topic = self.inner.known(topic);
+        Ok(Box::new(scan::EmbeddedScan::new(self.inner.clone(), topic)))
     }
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

@@ -8,6 +8,7 @@
 //! | `produce` | appending |
 //! | `topics` | creating topics, and whether they are there |
 //! | `lookup` | reading one record back |
+//! | `scan` | reading a topic from beginning to end |
 //! | `reader` | a member of a group, as the service sees it |
 //! | `poll` | the thread that polls for it, and the callbacks of a rebalance |
 //! | `mailbox` | what passes between the two |
@@ -25,11 +26,12 @@ mod poll;
 mod produce;
 mod progress;
 mod reader;
+mod scan;
 mod settings;
 mod topics;
 mod weather;
 
-use super::{EventLog, LogError, LogReader, NewRecord, Record};
+use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
 use async_trait::async_trait;
 use schemas::event::Position;
 use std::collections::BTreeMap;
@@ -109,6 +111,13 @@ impl EventLog for KafkaLog {
         let lookup = self.lookup.clone();
         let position = position.clone();
         blocking(move || lookup.read(&position)).await
+    }
+
+    async fn scan(&self, topic: &str) -> Result<Box<dyn LogScan>, LogError> {
+        self.check(&[topic.to_owned()]).await?;
+        let (config, topic) = (self.config.clone(), topic.to_owned());
+        let scan = blocking(move || scan::Scan::start(&config, &topic)).await?;
+        Ok(Box::new(scan::KafkaScan::new(scan)))
     }
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

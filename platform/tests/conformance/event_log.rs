@@ -41,6 +41,8 @@ macro_rules! event_log_suite {
             a_dropped_wait_loses_no_record,
             many_appending_at_once_lose_nothing_and_keep_their_order,
             a_second_member_takes_over_where_the_first_left,
+            a_scan_reads_a_topic_as_it_stood_and_moves_no_group,
+            a_scan_of_an_empty_topic_is_at_its_end,
         );
     };
 }
@@ -71,6 +73,20 @@ fn values(records: &[Record]) -> Vec<&[u8]> {
 
 fn expected(records: &[NewRecord]) -> Vec<&[u8]> {
     records.iter().map(|record| &*record.value).collect()
+}
+
+/// Reads a topic from beginning to end; `meanwhile` is appended once the scan has begun.
+async fn scan(log: &dyn EventLog, topic: &str, meanwhile: Vec<NewRecord>) -> Vec<Record> {
+    let mut scan = soon("scan", log.scan(topic)).await.unwrap();
+    append(log, topic, meanwhile).await;
+    let mut records = Vec::new();
+    loop {
+        let more = soon("records", scan.next()).await.unwrap();
+        if more.is_empty() {
+            return records;
+        }
+        records.extend(more);
+    }
 }
 
 async fn append(log: &dyn EventLog, topic: &str, records: Vec<NewRecord>) -> Vec<Position> {
@@ -381,4 +397,22 @@ pub async fn a_second_member_takes_over_where_the_first_left(world: TheWorld) {
     append(&*log, &topic, numbered(4..8)).await;
     assert_eq!(values(&read(&mut *second, 4).await), expected(&numbered(4..8)));
     second.close().await;
+}
+
+pub async fn a_scan_reads_a_topic_as_it_stood_and_moves_no_group(world: TheWorld) {
+    let (log, topic) = opened(&*world).await;
+    let records = numbered(0..1_500);
+    append(&*log, &topic, records.clone()).await;
+    let found = scan(&*log, &topic, numbered(1_500..1_510)).await;
+    assert_eq!(values(&found), expected(&records));
+    assert_eq!(found[7].key, records[7].key);
+    assert_eq!(scan(&*log, &topic, Vec::new()).await.len(), 1_510);
+    let mut reader = subscribe(&*log, &unique("group"), &[&topic]).await;
+    assert_eq!(read(&mut *reader, 1_510).await.len(), 1_510);
+    reader.close().await;
+}
+
+pub async fn a_scan_of_an_empty_topic_is_at_its_end(world: TheWorld) {
+    let (log, topic) = opened(&*world).await;
+    assert!(scan(&*log, &topic, Vec::new()).await.is_empty());
 }

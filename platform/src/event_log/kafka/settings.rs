@@ -69,6 +69,25 @@ pub(super) fn member(config: &KafkaConfig, group: &str) -> ClientConfig {
     with_properties(client, config)
 }
 
+/// For reading a topic from beginning to end: no member of any group, though librdkafka wants a name.
+pub(super) fn scan(config: &KafkaConfig) -> ClientConfig {
+    let mut client = common(config);
+    client
+        .set("group.id", "hookwright-scan")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Records may expire while we read: what follows them is still to come.
+        .set("auto.offset.reset", "earliest")
+        // Says where a topic ends whose last records are of a transaction that was broken off.
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("message.max.bytes", MAX_RECORD_BYTES)
+        .set("fetch.max.bytes", MAX_RECORD_BYTES)
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.queue.backoff.ms", "20");
+    with_properties(client, config)
+}
+
 /// For reading single records back: no member of any group, though librdkafka wants a name.
 pub(super) fn lookup(config: &KafkaConfig) -> ClientConfig {
     let mut client = common(config);
