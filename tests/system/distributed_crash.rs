@@ -18,7 +18,7 @@ const PACE: Pace = Pace {
     pause: Duration::from_millis(25),
 };
 /// What was delivered so long before a kill is deleted for good, and its event's offset committed:
-/// the one takes a batch, the other a second.
+/// the one takes a batch, the other 0.3 s.
 const SETTLED: Duration = secs(3);
 
 /// A death, and what was on its way then.

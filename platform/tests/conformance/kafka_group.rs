@@ -2,10 +2,12 @@
 
 use crate::event_log::LogWorld;
 use crate::kafka::Broker;
-use crate::support::{run, soon, unique, world};
+use crate::support::{PATIENCE, run, soon, unique, world};
 use bytes::Bytes;
 use platform::event_log::kafka::{KafkaConfig, KafkaLog};
 use platform::event_log::{Drained, EventLog, LogError, LogEvent, LogReader, NewRecord, Partition, Record};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -348,4 +350,56 @@ async fn a_property_librdkafka_does_not_take_is_named_without_its_value() {
     assert!(matches!(refused, LogError::Refused(_)), "{refused:?}");
     let text = refused.to_string();
     assert!(text.contains("\"acks\"") && !text.contains("secret"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_soon_committed_so_that_a_kill_repeats_little() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let (log, topic) = (broker.log(1), broker.topic());
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        let group = unique("group");
+        let mut reader = subscribe(&log, &group, &topic).await;
+        let onlooker = onlooker(&group);
+        // Each follows a commit, so that what is measured is a whole interval between two.
+        let mut waits = Vec::new();
+        for round in 0..7 {
+            log.append(&topic, numbered(round..round + 1)).await.unwrap();
+            let record = read(&mut *reader, 1).await.remove(0);
+            let next = record.position.offset + 1;
+            let stored = Instant::now();
+            reader.store(&partition(&record), next);
+            while committed(&onlooker, &topic).await < next {
+                assert!(stored.elapsed() < PATIENCE, "offset {next}");
+                // Another process would be asked no less often.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            waits.push(stored.elapsed());
+        }
+        waits.sort_unstable();
+        // A poll of 100 ms, an interval of 200 ms, and the time of this machine.
+        assert!(waits[3] < Duration::from_millis(600), "{waits:?}");
+        reader.close().await;
+    })
+    .await;
+}
+
+/// A client that joins no group, to ask what one has committed.
+fn onlooker(group: &str) -> Arc<BaseConsumer> {
+    let consumer = ClientConfig::new()
+        .set("bootstrap.servers", world("WORLD_KAFKA_BROKERS"))
+        .set("group.id", group)
+        .create();
+    Arc::new(consumer.unwrap())
+}
+
+/// The offset that its group has committed in a topic of one partition.
+async fn committed(onlooker: &Arc<BaseConsumer>, topic: &str) -> i64 {
+    let (onlooker, topic) = (onlooker.clone(), topic.to_owned());
+    let ask = move || {
+        let mut places = TopicPartitionList::new();
+        places.add_partition(&topic, 0);
+        let found = onlooker.committed_offsets(places, PATIENCE).unwrap();
+        found.elements()[0].offset().to_raw().unwrap_or(0)
+    };
+    tokio::task::spawn_blocking(ask).await.unwrap()
 }

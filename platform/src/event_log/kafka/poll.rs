@@ -20,9 +20,9 @@ use std::time::Duration;
 /// How long one poll waits for a record: as long may a store or a close wait to be noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long the thread waits for room before it pauses the partitions. Pausing throws away what is
-/// fetched already, so it is for a service that takes nothing at all.
-const ROOM_WAIT: Duration = Duration::from_millis(500);
+/// How often the thread waits for room, [`POLL`] each time, before it pauses the partitions. Pausing
+/// throws away what is fetched already, so it is for a service that takes nothing at all.
+const ROOM_WAITS: u32 = 5;
 
 /// How long one poll waits while paused: as long may room go unnoticed.
 const PAUSED_POLL: Duration = Duration::from_millis(20);
@@ -110,11 +110,12 @@ pub(super) fn run(consumer: BaseConsumer<Member>) {
     let member = consumer.context().clone();
     let _end = End(&member);
     let mut names = Names::default();
-    let mut paused = false;
+    let (mut paused, mut waits) = (false, 0);
     while !member.mailbox.is_closing() {
         member.progress.save(&consumer);
-        let wait = if paused { Duration::ZERO } else { ROOM_WAIT };
+        let wait = if paused { Duration::ZERO } else { POLL };
         if member.mailbox.wait_for_room(wait) {
+            waits = 0;
             if paused {
                 change(&consumer, Consumer::resume);
                 paused = false;
@@ -126,6 +127,9 @@ pub(super) fn run(consumer: BaseConsumer<Member>) {
                     break;
                 }
             }
+        } else if waits < ROOM_WAITS {
+            // What is finished meanwhile is not to wait for room.
+            waits += 1;
         } else if !member.mailbox.is_closing() {
             // Each time: what was assigned since the last poll is not paused.
             change(&consumer, Consumer::pause);

@@ -79,8 +79,8 @@ impl Progress {
         }
     }
 
-    /// Gives what is newly finished to librdkafka, which commits it within a second, when the
-    /// partition is taken, and at the end.
+    /// Gives what is newly finished to librdkafka, which commits it five times a second, when
+    /// the partition is taken, and at the end.
     pub(super) fn save<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>) {
         let mut finished = TopicPartitionList::new();
         for ((topic, partition), place) in self.lock().iter_mut().filter(|(_, place)| place.unsaved) {
