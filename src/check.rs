@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::prepare::log_key;
 use crate::terminal::{Colour, coloured, say};
 use platform::clock::Clock;
-use platform::config::Config;
+use platform::config::{Config, DEFAULT_FILE};
 use platform::ports::Opener;
 use platform::telemetry;
 use std::path::Path;
@@ -15,6 +15,14 @@ pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     config.sealer()?;
     telemetry::start_logs(&config.log)?;
     say(&row("config", Ok(())));
+    for warning in config.warnings() {
+        let place = warning.located(Some(file.unwrap_or(Path::new(DEFAULT_FILE))));
+        say(&format!(
+            "{:<10} {}  {place}",
+            "",
+            coloured("warning", Colour::Yellow)
+        ));
+    }
     let mut opener = Opener::new(&config, Clock::system());
     let mut failed = Vec::new();
     let mut report = |name: &'static str, result: Result<(), String>| {

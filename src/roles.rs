@@ -102,6 +102,9 @@ impl Process {
     pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
         let clock = Clock::system();
         config.sealer()?;
+        for warning in config.warnings() {
+            tracing::warn!(key = warning.key, "{}", warning.message);
+        }
         let topic = selection.api.then(|| publishable(&config)).transpose()?;
         // The listeners first: a taken port is found before any file is touched.
         let ops = bind(config.ops.listen, "ops.listen").await?;

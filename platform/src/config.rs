@@ -5,6 +5,7 @@
 
 mod check;
 pub mod error;
+mod group;
 mod keys;
 mod locate;
 mod topic;

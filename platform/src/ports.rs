@@ -128,6 +128,8 @@ impl<'a> Opener<'a> {
                     brokers: kafka.brokers.clone(),
                     partitions: kafka.partitions,
                     properties: kafka.properties.clone(),
+                    instance: kafka.instance.clone(),
+                    protocol: kafka.protocol,
                     ..KafkaConfig::default()
                 });
                 Ok(Arc::new(log))

@@ -125,6 +125,11 @@ async fn a_value_that_is_wrong_is_named_with_what_would_be_right() {
             "api.base_path: \"v1\" must begin with /",
             2,
         ),
+        (
+            "[kafka]\nprotocol = \"consumer\"\nproperties = { \"session.timeout.ms\" = \"9000\" }",
+            "kafka.properties: \"session.timeout.ms\" = \"9000\": is not taken",
+            3,
+        ),
         ("[secrets]\nkey = \"short\"", "error: secrets.key: not base64", 2),
         (
             "[delivery]\nallow_networks = [\"10.0.0.0/33\"]",

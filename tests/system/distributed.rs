@@ -181,3 +181,37 @@ async fn a_delivery_whose_window_ends_lies_in_the_dead_letter_queue() {
     assert_eq!(story["attemptCount"], json!(sink.of(&event).len()), "{story}");
     product.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_brokers_may_share_the_partitions_out_and_what_was_hardly_meant_is_warned_of() {
+    let (world, sink) = (World::new().await, Sink::start().await);
+    let setup = world
+        .setup()
+        .set("kafka.protocol", "consumer")
+        .set("shutdown.grace", "4s");
+    // With that protocol the session is the brokers' affair.
+    let file = setup.folder().join("hookwright.toml");
+    let text = std::fs::read_to_string(&file).expect("the file");
+    let kept = text.lines().filter(|line| !line.contains("session.timeout.ms"));
+    std::fs::write(&file, kept.collect::<Vec<_>>().join("\n")).expect("the file");
+    world.provision(&setup).await;
+    let setup = setup.set("kafka.instance", "one");
+    let answer = setup.run(&["check"]).await.ok();
+    let setup = setup.unset("kafka.instance");
+    for part in [
+        "warning  kafka.instance: \"one\"",
+        "HOOKWRIGHT_KAFKA__INSTANCE",
+        "warning  shutdown.grace: \"4s\" is less than the 5s",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    let product = world.start(&setup, "all").await;
+    assert!(
+        product.stderr().contains("shutdown.grace"),
+        "told at the start too"
+    );
+    product.endpoint(&sink, "/a", &["core.orders.*"]).await;
+    let event = product.publish(ORDER, json!({})).await;
+    sink.accepted(secs(20), &event).await;
+    product.stop().await;
+}

@@ -51,6 +51,13 @@ impl Setup {
         self.env(&name, value)
     }
 
+    /// Takes a key's environment variable away again.
+    pub fn unset(mut self, key: &str) -> Self {
+        let name = format!("HOOKWRIGHT_{}", key.replace('.', "__").to_uppercase());
+        self.env.retain(|(set, _)| *set != name);
+        self
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));

@@ -53,6 +53,7 @@ impl Config {
             }
         }
         self.kafka.check_registry()?;
+        self.kafka.check_group()?;
         if !(0.0..=1.0).contains(&self.events.poison_share) {
             return fail(
                 "events.poison_share",

@@ -74,6 +74,16 @@ pub struct Events {
     pub poison_share: f64,
 }
 
+/// Who shares a group's partitions out: its members by the classic protocol, or the brokers (KIP-848).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum GroupProtocol {
+    #[default]
+    Classic,
+    Consumer,
+}
+
 /// `[kafka]`.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +91,8 @@ pub struct Events {
 pub struct Kafka {
     pub brokers: String,
     pub group: String,
+    pub instance: Option<String>,
+    pub protocol: GroupProtocol,
     pub schema_registry: Option<String>,
     pub schema_registry_user: Option<String>,
     pub schema_registry_password: Option<String>,

@@ -32,11 +32,16 @@ mod topics;
 mod weather;
 
 use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use crate::config::GroupProtocol;
 use async_trait::async_trait;
 use schemas::event::Position;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a rebalance waits for a service to finish what is taken from it.
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// Where Kafka is, and how to speak to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +50,11 @@ pub struct KafkaConfig {
     pub brokers: String,
     /// librdkafka's properties, as they are; they win over what hookwright sets.
     pub properties: BTreeMap<String, String>,
+    /// A name of this process among its group's members that outlives it: the others do not notice when it
+    /// restarts within the session timeout.
+    pub instance: Option<String>,
+    /// Who shares the partitions out.
+    pub protocol: GroupProtocol,
     /// How many partitions a topic is created with.
     pub partitions: i32,
     /// How many copies of each partition a topic is created with; -1 leaves it to the broker.
@@ -56,6 +66,8 @@ impl Default for KafkaConfig {
         Self {
             brokers: "127.0.0.1:9092".to_owned(),
             properties: BTreeMap::new(),
+            instance: None,
+            protocol: GroupProtocol::Classic,
             partitions: 12,
             replication: -1,
         }
@@ -68,6 +80,8 @@ impl fmt::Debug for KafkaConfig {
         f.debug_struct("KafkaConfig")
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys())
+            .field("instance", &self.instance)
+            .field("protocol", &self.protocol)
             .field("partitions", &self.partitions)
             .field("replication", &self.replication)
             .finish()

@@ -3,6 +3,7 @@
 use crate::event_log::LogWorld;
 use crate::support::{World, unique, world};
 use async_trait::async_trait;
+use platform::config::GroupProtocol;
 use platform::event_log::EventLog;
 use platform::event_log::kafka::{KafkaConfig, KafkaLog};
 use rdkafka::ClientConfig;
@@ -24,9 +25,16 @@ impl Broker {
 
     /// A log whose topics are created with so many partitions.
     pub fn log(&self, partitions: i32) -> KafkaLog {
+        self.member(partitions, GroupProtocol::Classic, None)
+    }
+
+    /// The same, with what its readers are to their groups.
+    pub fn member(&self, partitions: i32, protocol: GroupProtocol, instance: Option<&str>) -> KafkaLog {
         KafkaLog::new(KafkaConfig {
             brokers: world("WORLD_KAFKA_BROKERS"),
             partitions,
+            protocol,
+            instance: instance.map(str::to_owned),
             ..KafkaConfig::default()
         })
     }

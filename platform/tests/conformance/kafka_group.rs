@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-const PARTITIONS: i32 = 4;
+pub const PARTITIONS: i32 = 4;
 
 /// A topic of several partitions.
-async fn opened(broker: &Broker) -> (KafkaLog, String) {
+pub async fn opened(broker: &Broker) -> (KafkaLog, String) {
     let log = broker.log(PARTITIONS);
     let topic = broker.topic();
     log.provision(std::slice::from_ref(&topic)).await.unwrap();
@@ -24,7 +24,7 @@ async fn opened(broker: &Broker) -> (KafkaLog, String) {
 }
 
 /// Records with keys that spread over the partitions.
-fn numbered(numbers: std::ops::Range<usize>) -> Vec<NewRecord> {
+pub fn numbered(numbers: std::ops::Range<usize>) -> Vec<NewRecord> {
     numbers
         .map(|number| NewRecord {
             key: Some(Bytes::from(format!("key {number}"))),
@@ -34,22 +34,22 @@ fn numbered(numbers: std::ops::Range<usize>) -> Vec<NewRecord> {
         .collect()
 }
 
-fn number(record: &Record) -> usize {
+pub fn number(record: &Record) -> usize {
     std::str::from_utf8(&record.value).unwrap().parse().unwrap()
 }
 
-fn partition(record: &Record) -> Partition {
+pub fn partition(record: &Record) -> Partition {
     (record.position.topic.clone(), record.position.partition)
 }
 
-async fn subscribe(log: &KafkaLog, group: &str, topic: &str) -> Box<dyn LogReader> {
+pub async fn subscribe(log: &KafkaLog, group: &str, topic: &str) -> Box<dyn LogReader> {
     soon("subscribe", log.subscribe(group, &[topic.to_owned()]))
         .await
         .unwrap()
 }
 
 /// Reads so many records, storing none.
-async fn read(reader: &mut dyn LogReader, count: usize) -> Vec<Record> {
+pub async fn read(reader: &mut dyn LogReader, count: usize) -> Vec<Record> {
     let mut records = Vec::new();
     soon("records", async {
         while records.len() < count {
@@ -63,7 +63,7 @@ async fn read(reader: &mut dyn LogReader, count: usize) -> Vec<Record> {
 }
 
 /// Waits for a revocation.
-async fn revoked(reader: &mut dyn LogReader) -> (Vec<Partition>, Drained) {
+pub async fn revoked(reader: &mut dyn LogReader) -> (Vec<Partition>, Drained) {
     soon("revocation", async {
         loop {
             if let LogEvent::Revoked { partitions, drained } = reader.next().await.unwrap() {

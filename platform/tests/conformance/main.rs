@@ -27,6 +27,7 @@ mod kafka;
 mod kafka_away;
 mod kafka_group;
 mod kafka_lookup;
+mod kafka_members;
 mod s3;
 mod sqs;
 mod sqs_faults;

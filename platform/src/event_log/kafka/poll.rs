@@ -4,7 +4,7 @@ use super::mailbox::{BATCH_RECORDS, Mailbox};
 use super::progress::{Progress, partitions};
 use super::reader::record;
 use super::weather::Weather;
-use super::{LogError, faults};
+use super::{DRAIN, LogError, faults};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
@@ -26,9 +26,6 @@ const ROOM_WAITS: u32 = 5;
 
 /// How long one poll waits while paused: as long may room go unnoticed.
 const PAUSED_POLL: Duration = Duration::from_millis(20);
-
-/// How long a rebalance waits for the service to drain what is taken.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the callbacks know.
 #[derive(Debug, Default)]
@@ -183,6 +180,11 @@ fn lasting(error: &KafkaError) -> Option<LogError> {
         // Only with an auto.offset.reset of the user's own.
         RDKafkaErrorCode::AutoOffsetReset => Some(LogError::Refused(error.to_string())),
         RDKafkaErrorCode::Authentication => None,
+        RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId => {
+            Some(LogError::Refused(format!(
+                "kafka.instance: another process has this name in the group, or had it and was killed: {error}"
+            )))
+        }
         code if matches!(error, KafkaError::MessageConsumptionFatal(_)) || faults::is_refusal(code) => {
             Some(LogError::Refused(error.to_string()))
         }

@@ -1,6 +1,7 @@
 //! What librdkafka is told: what hookwright needs, and over it what the user says.
 
 use super::KafkaConfig;
+use crate::config::GroupProtocol;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -59,7 +60,6 @@ pub(super) fn member(config: &KafkaConfig, group: &str) -> ClientConfig {
         .set("auto.commit.interval.ms", "200")
         // The default, `largest`, loses what was appended before a group's first start.
         .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky")
         .set("isolation.level", "read_committed")
         .set("message.max.bytes", MAX_RECORD_BYTES)
         .set("fetch.max.bytes", MAX_RECORD_BYTES)
@@ -68,6 +68,13 @@ pub(super) fn member(config: &KafkaConfig, group: &str) -> ClientConfig {
         .set("fetch.queue.backoff.ms", "20")
         // For the lag, and to see the brokers come back.
         .set("statistics.interval.ms", "5000");
+    match config.protocol {
+        GroupProtocol::Classic => client.set("partition.assignment.strategy", "cooperative-sticky"),
+        GroupProtocol::Consumer => client.set("group.protocol", "consumer"),
+    };
+    if let Some(instance) = &config.instance {
+        client.set("group.instance.id", instance);
+    }
     with_properties(client, config)
 }
 

@@ -1,0 +1,169 @@
+//! What a member is to its group: by which protocol it shares the partitions, and whether it has a name
+//! that outlives it.
+
+use crate::kafka::Broker;
+use crate::kafka_group::{PARTITIONS, number, numbered, opened, partition, read, revoked, subscribe};
+use crate::support::{run, soon, unique};
+use platform::config::GroupProtocol;
+use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Partition};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Waits for an assignment that is not empty.
+async fn assigned(reader: &mut dyn LogReader) -> HashSet<Partition> {
+    soon("assignment", async {
+        loop {
+            if let LogEvent::Assigned(given) = reader.change().await {
+                return HashSet::from_iter(given);
+            }
+        }
+    })
+    .await
+}
+
+/// Whether nothing changes for a reader within a moment.
+async fn undisturbed(reader: &mut dyn LogReader) -> bool {
+    let quiet = Duration::from_millis(1_500);
+    tokio::time::timeout(quiet, reader.change()).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_brokers_protocol_a_revoked_partition_waits_for_its_drain_too() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let (_, topic) = opened(&broker).await;
+        let log = broker.member(PARTITIONS, GroupProtocol::Consumer, None);
+        let group = unique("group");
+        log.append(&topic, numbered(0..200)).await.unwrap();
+        let mut first = subscribe(&log, &group, &topic).await;
+        let records = read(&mut *first, 200).await;
+        let mut second = subscribe(&log, &group, &topic).await;
+        let (taken, drained) = revoked(&mut *first).await;
+        assert!(
+            !taken.is_empty() && taken.len() < PARTITIONS as usize,
+            "{taken:?}"
+        );
+        assert!(undisturbed(&mut *second).await, "the work is not done");
+        for record in &records {
+            first.store(&partition(record), record.position.offset + 1);
+        }
+        drop(drained);
+        assert_eq!(assigned(&mut *second).await, HashSet::from_iter(taken));
+
+        // Each new record comes to one of them, none of the stored ones again.
+        log.append(&topic, numbered(200..300)).await.unwrap();
+        let mut numbers = Vec::new();
+        soon("new records", async {
+            while numbers.len() < 100 {
+                let event = tokio::select! {
+                    event = first.next() => event.unwrap(),
+                    event = second.next() => event.unwrap(),
+                };
+                if let LogEvent::Records(records) = event {
+                    numbers.extend(records.iter().map(number));
+                }
+            }
+        })
+        .await;
+        numbers.sort_unstable();
+        assert_eq!(numbers, Vec::from_iter(200..300));
+        first.close().await;
+        second.close().await;
+    })
+    .await;
+}
+
+/// A static member that restarts while another one reads; what each protocol promises alike.
+async fn restarted(broker: Arc<Broker>, protocol: GroupProtocol) {
+    let (log, topic) = opened(&broker).await;
+    let group = unique("group");
+    let [first, second] = ["first", "second"].map(|name| broker.member(PARTITIONS, protocol, Some(name)));
+    log.append(&topic, numbered(0..200)).await.unwrap();
+    let mut one = subscribe(&first, &group, &topic).await;
+    assigned(&mut *one).await;
+    let mut other = subscribe(&second, &group, &topic).await;
+    let (_, drained) = revoked(&mut *one).await;
+    drop(drained);
+    let its = assigned(&mut *other).await;
+    let records = soon("records", async {
+        loop {
+            if let LogEvent::Records(records) = other.next().await.unwrap() {
+                return records;
+            }
+        }
+    })
+    .await;
+    let (first_of_all, last) = (&records[0], &records[records.len() - 1]);
+    let of_one = partition(last);
+    other.store(&of_one, last.position.offset + 1);
+    let stored = last.position.offset + 1;
+    assert!(first_of_all.position.offset < stored);
+
+    soon("close", other.close()).await;
+    assert!(
+        undisturbed(&mut *one).await,
+        "it is awaited, and its partitions kept for it"
+    );
+    let mut other = subscribe(&second, &group, &topic).await;
+    assert_eq!(assigned(&mut *other).await, its, "the same again");
+    assert!(undisturbed(&mut *one).await, "nobody else noticed");
+    let again = soon("records", async {
+        loop {
+            if let LogEvent::Records(records) = other.next().await.unwrap()
+                && let Some(record) = records.iter().find(|record| partition(record) == of_one)
+            {
+                return record.position.offset;
+            }
+        }
+    });
+    log.append(&topic, numbered(200..400)).await.unwrap();
+    assert_eq!(again.await, stored, "it goes on after what it stored");
+    one.close().await;
+    other.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_a_name_gets_its_partitions_back_and_the_others_notice_nothing() {
+    run(Broker::new(), |broker| restarted(broker, GroupProtocol::Classic)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_the_brokers_protocol_a_member_with_a_name_gets_its_partitions_back_too() {
+    run(Broker::new(), |broker| restarted(broker, GroupProtocol::Consumer)).await;
+}
+
+/// Waits until a reader is refused for good.
+async fn refused(reader: &mut dyn LogReader) -> String {
+    soon("refusal", async {
+        loop {
+            match reader.next().await {
+                Err(LogError::Refused(why)) => return why,
+                Ok(_) | Err(LogError::Unavailable(_)) => {}
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_with_one_name_one_is_told_to_stop() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let (_, topic) = opened(&broker).await;
+        for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+            let group = unique("group");
+            let log = broker.member(PARTITIONS, protocol, Some("twin"));
+            let mut first = subscribe(&log, &group, &topic).await;
+            assigned(&mut *first).await;
+            let mut second = subscribe(&log, &group, &topic).await;
+            // The members' own protocol fences the one that was there, the brokers' the one that comes.
+            let why = match protocol {
+                GroupProtocol::Classic => refused(&mut *first).await,
+                GroupProtocol::Consumer => refused(&mut *second).await,
+            };
+            assert!(why.contains("kafka.instance"), "{why}");
+            first.close().await;
+            second.close().await;
+        }
+    })
+    .await;
+}
