@@ -1,13 +1,13 @@
 //! The consumer's loop: begin records in order, finish them in any order, store what may be stored.
 
 use crate::RunError;
+use crate::assignments::{Assignments, Begun};
 use crate::enqueue::Enqueue;
-use crate::ledger::Ledger;
 use platform::delivery_queue::{DeliveryQueue, QueueName};
-use platform::event_log::{Drained, LogError, LogEvent, LogReader, Partition, Record};
+use platform::event_log::{LogError, LogEvent, LogReader, Record};
 use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
@@ -18,17 +18,9 @@ static READING: Outage = Outage::new("event log (read)");
 
 /// A record that finished.
 struct Finished {
-    partition: Partition,
-    /// Which assignment of the partition the record was read under.
-    epoch: u64,
-    offset: i64,
+    begun: Begun,
     bytes: usize,
     result: Result<(), RunError>,
-}
-
-struct Assigned {
-    epoch: u64,
-    ledger: Ledger,
 }
 
 /// What the reader meets next: without room for records, only changes of assignment. These cannot
@@ -52,10 +44,7 @@ pub struct Intake {
     running_bytes: usize,
     /// Read, not begun: at most what one read brought.
     waiting: VecDeque<Record>,
-    assigned: HashMap<Partition, Assigned>,
-    /// Partitions that are being taken away, each list with what is dropped when all are idle.
-    leaving: Vec<(Vec<Partition>, Drained)>,
-    epoch: u64,
+    assignments: Assignments,
 }
 
 impl Intake {
@@ -77,9 +66,7 @@ impl Intake {
             running: JoinSet::new(),
             running_bytes: 0,
             waiting: VecDeque::new(),
-            assigned: HashMap::new(),
-            leaving: Vec::new(),
-            epoch: 0,
+            assignments: Assignments::default(),
         }
     }
 
@@ -151,21 +138,7 @@ impl Intake {
     fn meet(&mut self, event: LogEvent) {
         match event {
             LogEvent::Records(records) => self.waiting.extend(records),
-            LogEvent::Assigned(partitions) => {
-                for partition in partitions {
-                    self.epoch += 1;
-                    // Taken and given back before its old work was done: that has nothing to say any more.
-                    for (leaving, _) in &mut self.leaving {
-                        leaving.retain(|left| *left != partition);
-                    }
-                    let fresh = Assigned {
-                        epoch: self.epoch,
-                        ledger: Ledger::default(),
-                    };
-                    self.assigned.insert(partition, fresh);
-                }
-                self.let_go();
-            }
+            LogEvent::Assigned(partitions) => self.assignments.assign(partitions),
             LogEvent::Revoked { partitions, drained } => {
                 let gone = |record: &Record| {
                     partitions.iter().any(|(topic, partition)| {
@@ -173,8 +146,7 @@ impl Intake {
                     })
                 };
                 self.waiting.retain(|record| !gone(record));
-                self.leaving.push((partitions, drained));
-                self.let_go();
+                self.assignments.revoke(partitions, drained);
             }
         }
     }
@@ -186,23 +158,15 @@ impl Intake {
             && let Some(record) = self.waiting.pop_front()
         {
             let partition = (record.position.topic.clone(), record.position.partition);
-            let Some(assigned) = self.assigned.get_mut(&partition) else {
+            let Some(begun) = self.assignments.begin(&partition, record.position.offset) else {
                 continue;
             };
-            let (offset, bytes) = (record.position.offset, record.value.len());
-            assigned.ledger.begin(offset);
-            let epoch = assigned.epoch;
+            let bytes = record.value.len();
             self.running_bytes += bytes;
             let step = self.step.clone();
             self.running.spawn(async move {
                 let result = step.process(record).await;
-                Finished {
-                    partition,
-                    epoch,
-                    offset,
-                    bytes,
-                    result,
-                }
+                Finished { begun, bytes, result }
             });
         }
     }
@@ -214,7 +178,7 @@ impl Intake {
             self.finish(one)?;
             finished = self.running.try_join_next();
         }
-        self.let_go();
+        self.assignments.let_go();
         Ok(())
     }
 
@@ -226,32 +190,10 @@ impl Intake {
         };
         self.running_bytes -= finished.bytes;
         finished.result?;
-        // A record of an assignment that has ended: whoever has the partition now reads it again.
-        if let Some(assigned) = self.assigned.get_mut(&finished.partition)
-            && assigned.epoch == finished.epoch
-            && let Some(next) = assigned.ledger.finish(finished.offset)
-        {
-            self.reader.store(&finished.partition, next);
+        if let Some(next) = self.assignments.finish(&finished.begun) {
+            self.reader.store(finished.begun.partition(), next);
         }
         Ok(())
-    }
-
-    /// Lets partitions go whose records have all finished.
-    fn let_go(&mut self) {
-        let assigned = &mut self.assigned;
-        self.leaving.retain(|(partitions, _)| {
-            let busy = partitions.iter().any(|partition| {
-                assigned
-                    .get(partition)
-                    .is_some_and(|assigned| !assigned.ledger.is_idle())
-            });
-            if !busy {
-                for partition in partitions {
-                    assigned.remove(partition);
-                }
-            }
-            busy
-        });
     }
 
     #[allow(clippy::cast_precision_loss, reason = "a gauge")]

@@ -15,12 +15,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether this offset is behind all that has not finished.
+    #[must_use]
+    pub fn may_begin(&self, offset: i64) -> bool {
+        self.open.back().is_none_or(|(last, _)| *last < offset)
+    }
+
     /// Notes that the record at `offset` has begun. Offsets rise.
     pub fn begin(&mut self, offset: i64) {
-        debug_assert!(
-            self.open.back().is_none_or(|(last, _)| *last < offset),
-            "offsets rise"
-        );
+        debug_assert!(self.may_begin(offset), "offsets rise");
         self.open.push_back((offset, false));
     }
 

@@ -4,10 +4,12 @@
 //! the remembered subscriptions, its payload is put into the payload store if it is too large for a
 //! message, and one delivery per target is sent to the dispatch queue. A partition's offset moves only
 //! past records whose every delivery the queue has acknowledged (or that matched nothing, or whose
-//! poison copy is acknowledged): see [`ledger`], the one place that decides it.
+//! poison copy is acknowledged): see [`ledger`], the one place that decides it, and [`assignments`], which
+//! keeps one for each partition while it is ours.
 //!
 //! Killed anywhere: what was not stored is read again, and makes the same deliveries with the same ids.
 
+pub mod assignments;
 pub mod config;
 pub mod decode;
 pub mod enqueue;
