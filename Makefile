@@ -1,7 +1,7 @@
 # The front door. On a fresh Debian machine with Rust, Java, Maven, Node and Python these commands do
 # all the set-up they need.
 
-.PHONY: run world world-down test check bench clean
+.PHONY: run world world-down test soak check bench clean
 
 # The whole pipeline on the embedded default, with a demo one can watch.
 run:
@@ -17,6 +17,11 @@ world-down:
 # Every test, against the real world.
 test:
 	scripts/test
+
+# Consumers that come, go, die and stand still for five minutes while 200,000 records flow. The same for
+# some seconds is part of `make test`.
+soak:
+	HOOKWRIGHT_SOAK_SECONDS=300 HOOKWRIGHT_SOAK_RECORDS=200000 scripts/test --test system soak -- --nocapture
 
 # Format, lints, docs, licences, unused dependencies.
 check:

@@ -98,13 +98,16 @@ impl Aws {
 
     /// Deletes a bucket with all that is in it; one that is not there is none to delete.
     pub async fn delete_bucket(&self, bucket: &str) -> Result<(), String> {
-        let Ok(keys) = self.objects(bucket).await else {
-            return Ok(());
-        };
-        for key in keys {
-            self.s3(Method::DELETE, &format!("/{bucket}/{key}")).await?;
+        // A list holds a thousand at most.
+        while let Ok(keys) = self.objects(bucket).await {
+            if keys.is_empty() {
+                return self.s3(Method::DELETE, &format!("/{bucket}")).await.map(drop);
+            }
+            for key in keys {
+                self.s3(Method::DELETE, &format!("/{bucket}/{key}")).await?;
+            }
         }
-        self.s3(Method::DELETE, &format!("/{bucket}")).await.map(drop)
+        Ok(())
     }
 
     async fn s3(&self, method: Method, path: &str) -> Result<hyper::Response<Bytes>, String> {

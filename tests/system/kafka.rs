@@ -72,6 +72,16 @@ impl Kafka {
             .offset
     }
 
+    /// Appends a value to a partition; its offset.
+    pub async fn append_to(&self, topic: &str, partition: i32, value: &[u8]) -> i64 {
+        let record = FutureRecord::<(), [u8]>::to(topic)
+            .payload(value)
+            .partition(partition);
+        let sent = self.producer.send(record, PATIENCE).await;
+        sent.unwrap_or_else(|(error, _)| panic!("{topic}: {error}"))
+            .offset
+    }
+
     /// All records of a topic, by partition and offset.
     pub async fn records(&self, topic: &str) -> Vec<Record> {
         let (this, topic) = (self.clone(), topic.to_owned());

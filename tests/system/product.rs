@@ -388,6 +388,16 @@ impl Product {
         self.signal("-KILL");
     }
 
+    /// SIGSTOP: it stands still.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
     fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("it runs").to_string();
         let sent = std::process::Command::new("kill").args([signal, &pid]).status();

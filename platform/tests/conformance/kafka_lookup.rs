@@ -1,4 +1,4 @@
-//! Reading single records back from Kafka, many times.
+//! Reading single records back from Kafka, many times, and all of a topic.
 
 use crate::event_log::LogWorld;
 use crate::kafka::Broker;
@@ -64,6 +64,40 @@ async fn a_place_without_a_record_does_not_spoil_the_next_read() {
             let found = soon("the record", log.read_at(&position)).await.unwrap().unwrap();
             assert_eq!(found.value, record.value);
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_reads_every_partition_to_its_end() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = broker.log(PARTITIONS);
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        // One of the partitions stays empty.
+        let records = |count: usize| {
+            let record = |number: usize| NewRecord {
+                key: Some(Bytes::from(format!("key {}", number % 3))),
+                value: Bytes::from(vec![b'x'; 3_000]),
+                headers: Vec::new(),
+            };
+            (0..count).map(record).collect::<Vec<_>>()
+        };
+        log.append(&topic, records(900)).await.unwrap();
+        let mut scan = log.scan(&topic).await.unwrap();
+        log.append(&topic, records(10)).await.unwrap();
+        let mut found = Vec::new();
+        loop {
+            let more = soon("records", scan.next()).await.unwrap();
+            if more.is_empty() {
+                break;
+            }
+            found.extend(more.into_iter().map(|record| record.position));
+        }
+        let count = found.len();
+        found.sort_by_key(|position| (position.partition, position.offset));
+        found.dedup();
+        assert_eq!((count, found.len()), (900, 900));
     })
     .await;
 }

@@ -1,0 +1,313 @@
+//! Consumers that come, go, die and stand still at random while records flow, and SQS and S3 that fail:
+//! every record's deliveries come to the queue, and no more of them twice than were under way.
+//!
+//! `cargo test` has it run for some seconds, `make soak` for minutes. The seed is printed; with it the same
+//! things happen at the same moments.
+
+mod flow;
+mod front;
+
+use crate::load::{Moments, moments};
+use crate::product::{Product, Setup};
+use crate::world::World;
+use crate::{eventually, secs};
+use flow::{Flow, PARTITIONS};
+use front::{Front, Sent, Weather};
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Longer than the session of a member (see `World`): one that stands still for so long is given up.
+const STANDSTILL: Duration = secs(4);
+/// The most consumers at once.
+const MOST: usize = 3;
+/// Targets that want every record.
+const TARGETS: usize = 2;
+
+/// How long, how much.
+struct Size {
+    records: usize,
+    during: Duration,
+    outage: Duration,
+}
+
+fn size() -> Size {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let seconds = number("HOOKWRIGHT_SOAK_SECONDS");
+    let records = number("HOOKWRIGHT_SOAK_RECORDS").unwrap_or(1_400);
+    Size {
+        records: usize::try_from(records).expect("fits"),
+        during: secs(seconds.unwrap_or(7)),
+        // A minute in five.
+        outage: seconds.map_or(secs(2), |seconds| secs(seconds / 5)),
+    }
+}
+
+/// A consumer, and the front it sends through.
+struct Member {
+    product: Product,
+    front: Front,
+    _setup: Setup,
+}
+
+/// What of a front may come twice: it was cut off from its offsets.
+struct Cut {
+    front: usize,
+    /// What was committed then.
+    committed: HashMap<i32, i64>,
+    /// When it went on, and where the partitions ended; `None` if it never did.
+    on: Option<(Instant, Vec<i64>)>,
+}
+
+struct Soak {
+    world: World,
+    weather: Arc<Weather>,
+    members: Vec<Member>,
+    /// The fronts of those that are no more.
+    past: Vec<(usize, Front)>,
+    started: usize,
+    numbers: Vec<usize>,
+    cuts: Vec<Cut>,
+    flow: Flow,
+    story: Vec<&'static str>,
+}
+
+impl Soak {
+    fn setup(&self, front: Option<&Front>) -> Setup {
+        let setup = self
+            .world
+            .setup()
+            .set("kafka.partitions", &PARTITIONS.to_string())
+            .set("payloads.inline_limit", "1KiB");
+        match front {
+            None => setup,
+            Some(front) => setup
+                .env("AWS_ENDPOINT_URL_SQS", &front.url())
+                .env("AWS_ENDPOINT_URL_S3", &front.url()),
+        }
+    }
+
+    async fn start(&mut self) {
+        self.story.push("start");
+        let front = Front::start(&self.world.sqs, &self.world.sqs, self.weather.clone()).await;
+        let setup = self.setup(Some(&front));
+        let product = self.world.start(&setup, "consumer").await;
+        self.members.push(Member {
+            product,
+            front,
+            _setup: setup,
+        });
+        self.numbers.push(self.started);
+        self.started += 1;
+    }
+
+    async fn committed(&self) -> HashMap<i32, i64> {
+        let topic = self.world.topic("events");
+        self.world.kafka.committed(self.world.group(), &topic).await
+    }
+
+    async fn stop(&mut self, place: usize) {
+        self.story.push("stop");
+        let (member, number) = (self.members.remove(place), self.numbers.remove(place));
+        member.product.stop().await;
+        self.past.push((number, member.front));
+    }
+
+    async fn kill(&mut self, place: usize) {
+        self.story.push("kill");
+        let (mut member, number) = (self.members.remove(place), self.numbers.remove(place));
+        member.product.kill().await;
+        // Nobody has its partitions before its session is over.
+        self.cuts.push(Cut {
+            front: number,
+            committed: self.committed().await,
+            on: None,
+        });
+        self.past.push((number, member.front));
+    }
+
+    async fn stand_still(&mut self, place: usize, long: Duration) {
+        self.story.push("stand still");
+        let committed = self.committed().await;
+        self.members[place].product.pause();
+        tokio::time::sleep(long).await;
+        self.cuts.push(Cut {
+            front: self.numbers[place],
+            committed,
+            on: Some((Instant::now(), self.flow.ends())),
+        });
+        self.members[place].product.resume();
+    }
+
+    /// SQS is away: what was not sent is under way, and partitions may be taken away meanwhile.
+    async fn outage(&mut self, long: Duration) {
+        self.story.push("outage");
+        let committed = self.committed().await;
+        self.weather.outage.store(true, Ordering::Relaxed);
+        tokio::time::sleep(long).await;
+        self.weather.outage.store(false, Ordering::Relaxed);
+        for front in &self.numbers {
+            self.cuts.push(Cut {
+                front: *front,
+                committed: committed.clone(),
+                on: Some((Instant::now(), self.flow.ends())),
+            });
+        }
+    }
+
+    async fn act(&mut self, moments: &mut Moments) {
+        let draw = moments.between(0, 100).as_millis();
+        let place =
+            usize::try_from(moments.between(0, 1_000).as_millis()).expect("fits") % self.members.len().max(1);
+        match draw {
+            _ if self.members.len() < 2 => self.start().await,
+            0..30 if self.members.len() < MOST => self.start().await,
+            0..45 => self.stop(place).await,
+            45..85 => self.kill(place).await,
+            _ => self.stand_still(place, STANDSTILL).await,
+        }
+    }
+
+    fn fronts(&self) -> HashMap<usize, Vec<(Instant, Sent)>> {
+        let living = self.numbers.iter().zip(&self.members);
+        let living = living.map(|(number, member)| (*number, member.front.sent()));
+        let past = self.past.iter().map(|(number, front)| (*number, front.sent()));
+        living.chain(past).collect()
+    }
+
+    /// How often each delivery was sent.
+    fn counts(&self) -> HashMap<Sent, usize> {
+        let mut counts = HashMap::new();
+        for (_, sent) in self.fronts().into_values().flatten() {
+            *counts.entry(sent).or_default() += 1;
+        }
+        counts
+    }
+
+    /// How often each delivery may have been sent again: for each cut, what its process had sent and nobody
+    /// knew of, and what it still had when it went on.
+    fn under_way(&self) -> HashMap<Sent, usize> {
+        let fronts = self.fronts();
+        let mut again = HashMap::new();
+        for cut in &self.cuts {
+            let sent = fronts[&cut.front].iter().filter(|(at, (partition, offset, _))| {
+                let unknown = *offset >= cut.committed.get(partition).copied().unwrap_or(0);
+                let had = cut.on.as_ref().is_none_or(|(on, ends)| {
+                    at < on || *offset < ends[usize::try_from(*partition).expect("fits")]
+                });
+                unknown && had
+            });
+            for sent in sent.map(|(_, sent)| *sent).collect::<HashSet<_>>() {
+                *again.entry(sent).or_default() += 1;
+            }
+        }
+        again
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
+    let size = size();
+    let world = World::new().await;
+    let topic = world.topic("events");
+    let mut soak = {
+        let flow = Flow::start(world.kafka.clone(), topic.clone(), 0, Duration::ZERO);
+        Soak {
+            world,
+            weather: Arc::default(),
+            members: Vec::new(),
+            past: Vec::new(),
+            started: 0,
+            numbers: Vec::new(),
+            cuts: Vec::new(),
+            flow,
+            story: Vec::new(),
+        }
+    };
+    let setup = soak.setup(None);
+    soak.world.provision(&setup).await;
+    let api = soak.world.start(&setup, "api").await;
+    for target in 0..TARGETS {
+        let url = format!("http://127.0.0.1:9/{target}");
+        api.post("/webhooks/endpoints", json!({"url": url, "events": ["load.*"]}))
+            .await
+            .expect(201);
+    }
+    api.stop().await;
+
+    soak.start().await;
+    soak.flow = Flow::start(soak.world.kafka.clone(), topic, size.records, size.during);
+    let (mut moments, began, mut was_away) = (moments(), Instant::now(), false);
+    while began.elapsed() < size.during {
+        if !was_away && began.elapsed() > size.during / 2 {
+            was_away = true;
+            soak.outage(size.outage).await;
+        }
+        soak.act(&mut moments).await;
+        // Some moments are in the middle of a rebalance, some are not.
+        tokio::time::sleep(moments.between(100, 1_200)).await;
+    }
+    soak.flow.done(size.during).await;
+    if soak.members.is_empty() {
+        soak.start().await;
+    }
+
+    let ends = soak.flow.ends();
+    assert_eq!(
+        ends.iter().sum::<i64>(),
+        i64::try_from(size.records).expect("fits")
+    );
+    eventually(
+        secs(60) + size.during / 2,
+        "all are sent and committed",
+        async || {
+            let committed = soak.committed().await;
+            let all = ends
+                .iter()
+                .zip(0..)
+                .all(|(end, partition)| committed.get(&partition) == Some(end));
+            all.then_some(())
+        },
+    )
+    .await;
+    while !soak.members.is_empty() {
+        soak.stop(0).await;
+    }
+    let counts = soak.counts();
+    let sent: HashSet<(i32, i64)> = counts.keys().map(|sent| (sent.0, sent.1)).collect();
+    assert_eq!(
+        sent.len(),
+        size.records,
+        "records with a delivery: {:?}",
+        soak.story
+    );
+    assert_eq!(
+        counts.len(),
+        size.records * TARGETS,
+        "deliveries: {:?}",
+        soak.story
+    );
+    let under_way = soak.under_way();
+    let (mut again, mut unexplained) = (0, Vec::new());
+    for (sent, count) in &counts {
+        again += count - 1;
+        if count - 1 > under_way.get(sent).copied().unwrap_or(0) {
+            unexplained.push((*sent, *count));
+        }
+    }
+    eprintln!(
+        "{} deliveries, {again} again; {} were under way at a cut; {:?}",
+        counts.len(),
+        under_way.len(),
+        soak.story
+    );
+    assert!(
+        unexplained.is_empty(),
+        "{} came again and were not under way, such as {:?}: {:?}",
+        unexplained.len(),
+        &unexplained[..unexplained.len().min(5)],
+        soak.story
+    );
+}
