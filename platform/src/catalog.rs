@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `tenants`, `targets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
-//! | `changes` | the change feed |
+//! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
 //! | `db` | the database itself |
 
@@ -19,6 +19,7 @@ mod changes;
 pub(crate) mod db;
 mod endpoints;
 mod filters;
+mod listen;
 mod matching;
 mod migrate;
 mod subscriptions;

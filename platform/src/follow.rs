@@ -5,6 +5,7 @@
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
+use crate::harness::backoff::Backoff;
 use crate::telemetry::{Outage, names};
 use schemas::ids::{TargetId, Tenant};
 use std::collections::HashMap;
@@ -13,11 +14,14 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How often other processes' changes are looked for: everything is seen within 2 s.
+/// How often other processes' changes are looked for, heard of or not: everything is seen within 2 s.
 const POLL: Duration = Duration::from_secs(1);
+/// The least time between two looks: of a thousand changes in a second, many are read at once.
+const BREATH: Duration = Duration::from_millis(20);
 /// Changes read at once.
 const BATCH: u32 = 1_000;
 /// Changed tenants and targets remembered one by one; beyond that all count as changed.
@@ -32,6 +36,9 @@ pub struct Follower {
     changed: RwLock<Changed>,
     heard_at: AtomicI64,
     outage: Outage,
+    /// Told when another process has changed something.
+    heard: Notify,
+    deaf: Outage,
 }
 
 /// The feed's position at which each thing last changed.
@@ -61,6 +68,8 @@ impl Follower {
             }),
             heard_at,
             outage: Outage::new("catalog"),
+            heard: Notify::new(),
+            deaf: Outage::new("catalog (notifications)"),
         }))
     }
 
@@ -70,25 +79,86 @@ impl Follower {
         &self.catalog
     }
 
-    /// Follows until `shutdown`.
+    /// Follows until `shutdown`: hears of what others change, and looks by itself where nobody tells.
     pub async fn run(&self, shutdown: CancellationToken) {
+        tokio::join!(self.follow(&shutdown), self.listen(&shutdown));
+    }
+
+    async fn follow(&self, shutdown: &CancellationToken) {
         let mut local = self.catalog.watch();
         loop {
-            match self.apply().await {
-                Ok(()) => {
-                    self.heard_at.store(self.clock.now().0, Ordering::Relaxed);
-                    self.outage.works();
-                }
-                Err(error) => self.outage.failed(&error),
-            }
+            let looked = Instant::now();
+            self.look().await;
             let age = self.clock.now().0 - self.heard_at.load(Ordering::Relaxed);
             #[allow(clippy::cast_precision_loss, reason = "an age in seconds")]
             metrics::gauge!(names::CATALOG_AGE).set(age as f64 / 1000.0);
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = local.changed() => {}
+                () = self.made_here(&mut local) => {}
+                () = self.heard.notified() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
+            tokio::time::sleep(BREATH.saturating_sub(looked.elapsed())).await;
+        }
+    }
+
+    /// Waits for a change that is not applied yet. What a look has read raises the version too, and is
+    /// no reason for another look.
+    async fn made_here(&self, local: &mut watch::Receiver<i64>) {
+        while local.changed().await.is_ok() {
+            if *local.borrow() > self.applied.load(Ordering::Acquire) {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Applies what is new; answers whether that worked.
+    async fn look(&self) -> bool {
+        match self.apply().await {
+            Ok(()) => {
+                self.heard_at.store(self.clock.now().0, Ordering::Relaxed);
+                self.outage.works();
+                true
+            }
+            Err(error) => {
+                self.outage.failed(&error);
+                false
+            }
+        }
+    }
+
+    async fn listen(&self, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::default();
+        loop {
+            let error = tokio::select! {
+                () = shutdown.cancelled() => return,
+                ended = self.listen_once(&mut backoff) => match ended {
+                    Ok(()) => return,
+                    Err(error) => error,
+                },
+            };
+            // With the database away too, that is the one outage to tell of.
+            if self.look().await {
+                self.deaf.failed(&error);
+            }
+            if backoff.wait(shutdown).await {
+                return;
+            }
+        }
+    }
+
+    /// Listens until the connection is lost; returns at once where nobody tells.
+    async fn listen_once(&self, backoff: &mut Backoff) -> Result<(), CatalogError> {
+        let Some(mut listener) = self.catalog.listen().await? else {
+            return Ok(());
+        };
+        self.deaf.works();
+        loop {
+            // The first time for what was changed while nobody listened.
+            self.heard.notify_one();
+            listener.heard().await?;
+            *backoff = Backoff::default();
         }
     }
 

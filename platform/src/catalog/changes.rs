@@ -1,9 +1,10 @@
 //! The change feed: what to forget, for those who keep a copy of the catalog in memory.
 
-use super::db::{self, Write, bounded};
+use super::db::{self, Dialect, Write, bounded};
+use super::listen::TELL;
 use super::{Catalog, CatalogError, ChangeRow};
 use schemas::ids::{TargetId, Tenant};
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -20,7 +21,13 @@ impl Write {
             .fetch_one(self.on())
             .await?
             .try_get(0)?;
-        sqlx::query("INSERT INTO changes (seq, tenant, target) VALUES ($1, $2, $3)")
+        let tell = match self.dialect {
+            Dialect::Sqlite => String::new(),
+            // Told at the commit, or never; as text, since `Any` has no void.
+            Dialect::Postgres => format!(" RETURNING {TELL}::text"),
+        };
+        let insert = format!("INSERT INTO changes (seq, tenant, target) VALUES ($1, $2, $3){tell}");
+        sqlx::query(AssertSqlSafe(insert))
             .bind(seq)
             .bind(tenant.as_str())
             .bind(target.map(|id| id.0))

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How long to wait for a connection: a new one, or one that others use.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one call on the delivery path may take, so that a database that went silent without
 /// closing its connections is noticed.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -128,12 +128,14 @@ impl Db {
                 let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
                 Ok(Write {
                     tx,
+                    dialect: self.dialect,
                     newest: None,
                     _turn: Some(turn),
                 })
             }
             None => Ok(Write {
                 tx: self.pool.begin().await?,
+                dialect: self.dialect,
                 newest: None,
                 _turn: None,
             }),
@@ -157,6 +159,7 @@ pub(crate) async fn bounded<T>(
 pub(crate) struct Write {
     // Dropped before `_turn`: the transaction is over when the next writer begins.
     tx: Transaction<'static, Any>,
+    pub(super) dialect: Dialect,
     /// The newest change row this transaction added.
     pub(super) newest: Option<i64>,
     _turn: Option<OwnedMutexGuard<()>>,

@@ -8,6 +8,7 @@ mod history_lists;
 mod history_order;
 mod isolation;
 mod matching;
+mod notices;
 mod opening;
 mod store;
 mod subscriptions;
