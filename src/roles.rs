@@ -285,7 +285,7 @@ impl Process {
                 QueueKind::Embedded => 256,
             },
             in_flight_bytes: 32 << 20,
-            match_memory: 16 << 20,
+            match_memory: config.events.match_memory.0 as u64,
         };
         let parts = consumer::Parts {
             log: self.log.clone(),

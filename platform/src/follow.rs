@@ -275,6 +275,8 @@ where
                     .map(|value| moka::ops::compute::Op::Put((changed, value)))
             })
             .await;
+        // Who is over the limit goes now: of large answers many would come before the cache looks by itself.
+        self.entries.run_pending_tasks().await;
         match computed {
             Ok(entry) => match entry.into_entry() {
                 Some(entry) => Ok(entry.into_value().1),

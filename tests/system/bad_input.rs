@@ -115,6 +115,11 @@ async fn a_value_that_is_wrong_is_named_with_what_would_be_right() {
             2,
         ),
         (
+            "[events]\nmatch_memory = \"0B\"",
+            "events.match_memory: must be at least 1",
+            2,
+        ),
+        (
             "[store]\nhistory = \"30 parsecs\"",
             "store.history: \"30 parsecs\" is not a duration",
             2,

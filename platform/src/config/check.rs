@@ -71,6 +71,7 @@ impl Config {
             ("delivery.per_target", self.delivery.per_target),
             ("delivery.response_limit", self.delivery.response_limit.0),
             ("events.max_payload", self.events.max_payload.0),
+            ("events.match_memory", self.events.match_memory.0),
             (
                 "kafka.partitions",
                 usize::try_from(self.kafka.partitions).unwrap_or(0),

@@ -72,6 +72,7 @@ pub struct Events {
     pub attempts_topic: String,
     pub max_payload: Size,
     pub poison_share: f64,
+    pub match_memory: Size,
 }
 
 /// Who shares a group's partitions out: its members by the classic protocol, or the brokers (KIP-848).
