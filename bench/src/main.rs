@@ -22,7 +22,7 @@ mod world;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use report::{Report, Row, median};
-use scenarios::{Context, crash, distributed, drain, embedded, idle, raw_http, raw_sqs, waiting};
+use scenarios::{Context, crash, distributed, drain, embedded, idle, matching, raw_http, raw_sqs, waiting};
 use sink::Sink;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -114,6 +114,12 @@ enum What {
         /// Chooses the moments [default: from the clock].
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// Matching against a large catalog, on SQLite and, where it is up, on Postgres.
+    Matching {
+        /// How many subscriptions, 100 for each tenant.
+        #[arg(long, default_value_t = 1_000_000)]
+        subscriptions: u64,
     },
     /// The distributed pipeline and the limits of its queue (needs `target/world/env`).
     Distributed {
@@ -253,6 +259,7 @@ impl Bench {
                     .max_by(f64::total_cmp);
                 return Ok(rows);
             }
+            What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
             What::RawSqs { messages } => return Ok(raw_sqs::run(context, messages).await?.into()),
             What::Distributed {
                 events,
@@ -317,6 +324,9 @@ fn plan(quick: bool) -> Vec<What> {
             tasks: 64,
         },
         What::Idle,
+        What::Matching {
+            subscriptions: 1_000_000 / part,
+        },
         throughput(1),
         throughput(5),
         What::EmbeddedLatency {
@@ -358,6 +368,7 @@ fn name(what: &What) -> &'static str {
         What::EmbeddedDrain { .. } => "embedded-drain",
         What::EmbeddedWaiting { .. } => "embedded-waiting",
         What::Idle => "idle",
+        What::Matching { .. } => "matching",
         What::Crash { .. } => "crash",
         What::Distributed { .. } => "distributed",
         What::RawHttp { .. } => "raw-http",

@@ -5,6 +5,7 @@ pub mod distributed;
 pub mod drain;
 pub mod embedded;
 pub mod idle;
+pub mod matching;
 pub mod raw_http;
 pub mod raw_sqs;
 pub mod waiting;

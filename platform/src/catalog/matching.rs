@@ -1,6 +1,6 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
-use super::db::{self, Sql, bounded};
+use super::db::{self, Dialect, Sql, bounded};
 use super::targets::{duration, from_json, state};
 use super::{Catalog, CatalogError};
 use schemas::ids::{TargetId, Tenant};
@@ -19,23 +19,31 @@ impl Catalog {
         tenant: &Tenant,
         event_type: &str,
     ) -> Result<Vec<TargetId>, CatalogError> {
-        let mut sql = Sql::new(
-            "SELECT DISTINCT s.target FROM filter_events e \
-             JOIN subscriptions s ON s.filter = e.filter AND s.active = 1 \
-             JOIN targets t ON t.id = s.target AND t.state = 'active' \
-             WHERE e.tenant = ",
-        );
-        sql.bind(tenant.as_str()).push(" AND e.pattern IN (");
-        for (n, pattern) in schemas::pattern::candidates(event_type).into_iter().enumerate() {
-            if n > 0 {
-                sql.push(", ");
-            }
-            sql.bind(pattern);
-        }
-        sql.push(") ORDER BY s.target");
+        let sql = matching("", tenant, event_type);
         bounded(async {
             let rows = sql.query().fetch_all(&self.db.pool).await?;
             rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
+        })
+        .await
+    }
+
+    /// How the database looks a match up: its plan, a step a line.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_match(
+        &self,
+        tenant: &Tenant,
+        event_type: &str,
+    ) -> Result<Vec<String>, CatalogError> {
+        let (explain, column) = match self.db.dialect {
+            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
+            Dialect::Postgres => ("EXPLAIN ", 0),
+        };
+        let sql = matching(explain, tenant, event_type);
+        bounded(async {
+            let rows = sql.query().fetch_all(&self.db.pool).await?;
+            rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
         })
         .await
     }
@@ -116,4 +124,25 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// The one query of a match, behind `prefix`: an index finds the filters that have one of the patterns,
+/// another their subscriptions, and the primary key each target.
+fn matching(prefix: &str, tenant: &Tenant, event_type: &str) -> Sql {
+    let mut sql = Sql::new(prefix);
+    sql.push(
+        "SELECT DISTINCT s.target FROM filter_events e \
+         JOIN subscriptions s ON s.filter = e.filter AND s.active = 1 \
+         JOIN targets t ON t.id = s.target AND t.state = 'active' \
+         WHERE e.tenant = ",
+    );
+    sql.bind(tenant.as_str()).push(" AND e.pattern IN (");
+    for (n, pattern) in schemas::pattern::candidates(event_type).into_iter().enumerate() {
+        if n > 0 {
+            sql.push(", ");
+        }
+        sql.bind(pattern);
+    }
+    sql.push(") ORDER BY s.target");
+    sql
 }

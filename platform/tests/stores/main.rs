@@ -10,6 +10,7 @@ mod isolation;
 mod matching;
 mod notices;
 mod opening;
+mod plans;
 mod store;
 mod subscriptions;
 mod targets;
