@@ -49,7 +49,7 @@ impl Matcher {
         let mut backoff = Backoff::default();
         loop {
             self.catalog.catch_up().await;
-            let changed = self.catalog.tenant_changed(&event.tenant);
+            let changed = || self.catalog.tenant_changed(&event.tenant);
             let load = async {
                 let targets = self
                     .catalog

@@ -30,7 +30,7 @@ async fn filled(targets: i64, event_type: &str) -> Remembered<Key, Arc<[TargetId
         let found: Arc<[TargetId]> = (0..targets).map(TargetId).collect();
         weighed += u64::from(weight(&key, &found));
         remembered
-            .get(&key, 1, async { Ok::<_, ()>(found) })
+            .get(&key, || 1, async { Ok::<_, ()>(found) })
             .await
             .unwrap();
         if weighed > 2 * MEMORY {

@@ -50,7 +50,7 @@ impl Targets {
     /// When it is not remembered and the catalog is away.
     pub async fn get(&self, id: TargetId) -> Result<Option<Arc<ReadyTarget>>, CatalogError> {
         self.catalog.catch_up().await;
-        let changed = self.catalog.target_changed(id);
+        let changed = || self.catalog.target_changed(id);
         let load = async {
             let details = self.catalog.catalog().target_details(id).await?;
             Ok(details.map(|details| {

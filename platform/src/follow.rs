@@ -14,7 +14,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,12 @@ impl Follower {
 
     /// Applies what is new; answers whether that worked.
     async fn look(&self) -> bool {
-        match self.apply().await {
+        let one_at_a_time = self.applying.lock().await;
+        self.applied_or_away(&one_at_a_time).await
+    }
+
+    async fn applied_or_away(&self, one_at_a_time: &MutexGuard<'_, ()>) -> bool {
+        match self.apply(one_at_a_time).await {
             Ok(()) => {
                 self.heard_at.store(self.clock.now().0, Ordering::Relaxed);
                 self.outage.works();
@@ -165,14 +170,20 @@ impl Follower {
     /// Applies what this process has changed itself, before anything remembered is used: who makes
     /// a subscription and then publishes finds it matched.
     pub async fn catch_up(&self) {
-        if self.catalog.version() > self.applied.load(Ordering::Acquire) {
-            // While the catalog is away, what is remembered is used.
-            drop(self.apply().await);
+        // While the catalog is away, what is remembered is used: one who looks tells all.
+        if self.is_behind() && !self.outage.is_away() {
+            let one_at_a_time = self.applying.lock().await;
+            if self.is_behind() && !self.outage.is_away() {
+                self.applied_or_away(&one_at_a_time).await;
+            }
         }
     }
 
-    async fn apply(&self) -> Result<(), CatalogError> {
-        let _one_at_a_time = self.applying.lock().await;
+    fn is_behind(&self) -> bool {
+        self.catalog.version() > self.applied.load(Ordering::Acquire)
+    }
+
+    async fn apply(&self, _one_at_a_time: &MutexGuard<'_, ()>) -> Result<(), CatalogError> {
         loop {
             let since = self.applied.load(Ordering::Acquire);
             let changes = self.catalog.changes_since(since, BATCH).await?;
@@ -204,9 +215,13 @@ impl Follower {
         }
     }
 
-    /// When anything of this tenant last changed.
+    /// When anything of this tenant last changed. 0 while the catalog is away: all that is remembered is
+    /// good then, however old, and nobody waits to hear that it cannot be asked.
     #[must_use]
     pub fn tenant_changed(&self, tenant: &Tenant) -> i64 {
+        if self.outage.is_away() {
+            return 0;
+        }
         let changed = self.changed.read().unwrap_or_else(PoisonError::into_inner);
         changed
             .tenants
@@ -216,9 +231,13 @@ impl Follower {
             .max(changed.everything)
     }
 
-    /// When this target last changed.
+    /// When this target last changed; 0 while the catalog is away, as in
+    /// [`tenant_changed`](Self::tenant_changed).
     #[must_use]
     pub fn target_changed(&self, target: TargetId) -> i64 {
+        if self.outage.is_away() {
+            return 0;
+        }
         let changed = self.changed.read().unwrap_or_else(PoisonError::into_inner);
         changed
             .targets
@@ -248,19 +267,20 @@ where
         Self { entries }
     }
 
-    /// The answer for `key`, loaded if it is not known or something changed since `changed`. One load
-    /// at a time per key. If loading fails, the old answer stays in use.
+    /// The answer for `key`, loaded if it is not known or something changed since: `changed` says when
+    /// something last did, asked again after waiting. One load at a time per key. If loading fails, the
+    /// old answer stays in use.
     ///
     /// # Errors
     /// When there is no old answer and loading fails.
     pub async fn get<E: Send + Sync + 'static>(
         &self,
         key: &K,
-        changed: i64,
+        changed: impl Fn() -> i64,
         load: impl Future<Output = Result<V, E>>,
     ) -> Result<V, E> {
         if let Some((good_for, value)) = self.entries.get(key).await
-            && good_for >= changed
+            && good_for >= changed()
         {
             return Ok(value);
         }
@@ -268,6 +288,7 @@ where
             .entries
             .entry_by_ref(key)
             .and_try_compute_with(async |known| {
+                let changed = changed();
                 if known.is_some_and(|entry| entry.value().0 >= changed) {
                     return Ok(moka::ops::compute::Op::Nop);
                 }

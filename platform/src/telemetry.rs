@@ -175,7 +175,7 @@ impl Outage {
         }
     }
 
-    /// Whether it failed the last time.
+    /// Whether it failed when it was last tried.
     #[must_use]
     pub fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)

@@ -1,14 +1,21 @@
-//! A front of something that speaks TCP, which can be cut.
+//! A front of something that speaks TCP, which can be cut or fall silent.
 
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+#[derive(Clone, Copy)]
+enum State {
+    Open,
+    Cut,
+    Silent,
+}
+
 /// A running front.
 pub struct TcpFront {
     address: SocketAddr,
-    cut: watch::Sender<bool>,
+    state: watch::Sender<State>,
     task: JoinHandle<()>,
 }
 
@@ -17,9 +24,9 @@ impl TcpFront {
     pub async fn start(behind: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (cut, is_cut) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, behind.to_owned(), is_cut));
-        Self { address, cut, task }
+        let (state, current) = watch::channel(State::Open);
+        let task = tokio::spawn(serve(listener, behind.to_owned(), current));
+        Self { address, state, task }
     }
 
     /// Where it listens.
@@ -29,12 +36,18 @@ impl TcpFront {
 
     /// Breaks all connections off; new ones are closed as soon as they are made.
     pub fn cut(&self) {
-        self.cut.send_replace(true);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// Passes nothing on and closes nothing, as a network does that drops packets.
+    #[allow(dead_code, reason = "not all who share this file need it")]
+    pub fn silence(&self) {
+        self.state.send_replace(State::Silent);
     }
 
     /// Lets connections through again.
     pub fn mend(&self) {
-        self.cut.send_replace(false);
+        self.state.send_replace(State::Open);
     }
 }
 
@@ -44,28 +57,35 @@ impl Drop for TcpFront {
     }
 }
 
-async fn serve(listener: TcpListener, behind: String, is_cut: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, behind: String, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted {
-                connections.spawn(pass(stream, behind.clone(), is_cut.clone()));
+                connections.spawn(pass(stream, behind.clone(), state.clone()));
             },
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn pass(mut near: TcpStream, behind: String, mut is_cut: watch::Receiver<bool>) {
+async fn pass(mut near: TcpStream, behind: String, mut state: watch::Receiver<State>) {
     let through = async {
         if let Ok(mut far) = TcpStream::connect(&behind).await {
             // An error is the end of the connection, for both sides.
             let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
         }
     };
-    tokio::select! {
-        biased;
-        _ = is_cut.wait_for(|cut| *cut) => {}
-        () = through => {}
+    tokio::pin!(through);
+    loop {
+        let now = *state.borrow_and_update();
+        if matches!(now, State::Cut) {
+            return;
+        }
+        tokio::select! {
+            biased;
+            changed = state.changed() => if changed.is_err() { return },
+            () = &mut through, if matches!(now, State::Open) => return,
+        }
     }
 }
