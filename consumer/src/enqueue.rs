@@ -2,26 +2,18 @@
 
 use crate::RunError;
 use crate::decode::{Decoded, TopicDecoders};
+use crate::fan_out::FanOut;
 use crate::matcher::Matcher;
 use crate::poison::{DeadLetters, Poison};
 use crate::spill::Spill;
 use platform::clock::Clock;
-use platform::delivery_queue::OutMessage;
-use platform::delivery_queue::sender::{SendError, Sender};
 use platform::event_log::Record;
 use platform::report::Reporter;
 use platform::telemetry::names;
-use schemas::delivery::Delivery;
 use schemas::event::Event;
 use schemas::history::{EventRecord, HistoryRecord};
 use schemas::ids::TargetId;
-use schemas::wire;
-use std::time::Duration;
-use tokio::task::{JoinError, JoinSet};
 
-/// Deliveries of one event that are being sent at once: an event with 50,000 targets never stands
-/// in memory as a whole.
-const FAN_OUT_WINDOW: usize = 512;
 /// Targets named by one history record.
 const TARGETS_PER_RECORD: usize = 1_000;
 
@@ -34,7 +26,7 @@ pub struct Enqueue {
     /// Large payloads to the store.
     pub spill: Spill,
     /// Deliveries to the dispatch queue.
-    pub sender: Sender,
+    pub fan_out: FanOut,
     /// Unreadable records to the dead-letter topic.
     pub dead_letters: DeadLetters,
     /// History.
@@ -81,37 +73,11 @@ impl Enqueue {
         }
     }
 
-    /// Sends one delivery per target, the payload stored before the first of them. One that the queue
-    /// refuses does not keep the others back.
+    /// Sends one delivery per target, the payload stored before the first of them.
     async fn fan_out(&self, event: &Event, record: &Record, targets: &[TargetId]) -> Result<(), Poison> {
         let payload = self.spill.place(event, record).await?;
-        let mut refused = None;
-        let mut sending = JoinSet::new();
-        for (place, target) in targets.iter().enumerate() {
-            if sending.len() >= FAN_OUT_WINDOW
-                && let Some(sent) = sending.join_next().await
-            {
-                refused = acknowledged(sent).await.err().or(refused);
-            }
-            let message = message(&Delivery::first(event, *target, payload.clone()));
-            if place + 1 == targets.len() && sending.is_empty() {
-                // The usual fan-out of one needs no task of its own.
-                refused = acknowledged(Ok(self.sender.send(message).await))
-                    .await
-                    .err()
-                    .or(refused);
-            } else {
-                let sender = self.sender.clone();
-                sending.spawn(async move { sender.send(message).await });
-            }
-        }
-        while let Some(sent) = sending.join_next().await {
-            refused = acknowledged(sent).await.err().or(refused);
-        }
-        match refused {
-            None => Ok(()),
-            Some(why) => Err(Poison::new("queue_refused", why)),
-        }
+        let sent = self.fan_out.send(event, targets, &payload).await;
+        sent.map_err(|why| Poison::new("queue_refused", why))
     }
 
     fn report(&self, event: &Event, targets: &[TargetId]) {
@@ -125,36 +91,5 @@ impl Enqueue {
 
     async fn bury(&self, record: Record, poison: Poison) -> Result<(), RunError> {
         Ok(self.dead_letters.bury(record, poison).await?)
-    }
-}
-
-fn message(delivery: &Delivery) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay: Duration::ZERO,
-    }
-}
-
-/// Counts a delivery that the queue has taken.
-///
-/// # Errors
-/// Why the queue will never take it.
-async fn acknowledged(sent: Result<Result<(), SendError>, JoinError>) -> Result<(), String> {
-    match sent {
-        Ok(Ok(())) => {
-            metrics::counter!(names::DELIVERIES_ENQUEUED).increment(1);
-            Ok(())
-        }
-        Ok(Err(SendError::Refused(why))) => Err(why),
-        // The process is ending. The record must not count as finished: whoever reads it next sends
-        // what is missing.
-        Ok(Err(SendError::Stopped(_))) => std::future::pending().await,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await,
-        },
     }
 }

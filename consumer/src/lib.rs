@@ -13,6 +13,7 @@ pub mod assignments;
 pub mod config;
 pub mod decode;
 pub mod enqueue;
+pub mod fan_out;
 pub mod intake;
 pub mod ledger;
 pub mod matcher;
@@ -25,6 +26,7 @@ pub use config::Config;
 
 use decode::TopicDecoders;
 use enqueue::Enqueue;
+use fan_out::FanOut;
 use intake::Intake;
 use matcher::Matcher;
 use platform::clock::Clock;
@@ -87,7 +89,7 @@ pub async fn run(
         decoders,
         matcher: Matcher::new(parts.catalog, config.match_memory),
         spill: Spill::new(parts.payloads, config.payload_place, config.inline_limit),
-        sender,
+        fan_out: FanOut::new(sender, parts.queue.limits()),
         dead_letters: DeadLetters::new(parts.log.clone(), config.dead_letter_topic, config.poison_share),
         reporter: parts.reporter,
         clock: parts.clock,

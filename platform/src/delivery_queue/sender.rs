@@ -24,7 +24,10 @@ pub enum SendError {
 
 /// Sends messages to one queue. Cloned freely.
 #[derive(Clone)]
-pub struct Sender(Batcher<OutMessage, Result<(), String>>);
+pub struct Sender(Batcher<OutMessage, Result<(), Failed>>);
+
+/// A message that the queue did not take, and why.
+type Failed = Box<(OutMessage, QueueError)>;
 
 static SENDING: Outage = Outage::new("delivery queue");
 
@@ -42,7 +45,19 @@ impl Sender {
     /// [`SendError::Refused`] when the queue will never take it; [`SendError::Stopped`].
     pub async fn send(&self, message: OutMessage) -> Result<(), SendError> {
         let size = message.size();
-        self.0.submit(message, size).await?.map_err(SendError::Refused)
+        let mut message = message;
+        let mut backoff = Backoff::default();
+        // Each by itself: one that fails again and again keeps none of its batch back.
+        loop {
+            match self.0.submit(message, size).await? {
+                Ok(()) => return Ok(()),
+                Err(failed) => match *failed {
+                    (_, QueueError::Refused(why)) => return Err(SendError::Refused(why)),
+                    (failed, QueueError::Unavailable(_) | QueueError::Expired) => message = failed,
+                },
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
     }
 }
 
@@ -50,36 +65,20 @@ async fn send_all(
     queue: Arc<dyn DeliveryQueue>,
     name: QueueName,
     batch: Vec<OutMessage>,
-) -> Vec<Result<(), String>> {
-    let mut results: Vec<Option<Result<(), String>>> = vec![None; batch.len()];
-    let mut left: Vec<usize> = (0..batch.len()).collect();
-    let mut messages = batch;
-    let mut backoff = Backoff::default();
-    loop {
-        let sent = queue.send(name, &messages).await;
-        let mut again = Vec::new();
-        let mut failed = Vec::new();
-        for ((place, message), result) in left.into_iter().zip(messages).zip(sent) {
-            match result {
-                Ok(()) => results[place] = Some(Ok(())),
-                Err(QueueError::Refused(why)) => results[place] = Some(Err(why)),
-                Err(error @ (QueueError::Unavailable(_) | QueueError::Expired)) => {
-                    SENDING.failed(&error);
-                    again.push(place);
-                    failed.push(message);
-                }
-            }
-        }
-        if again.is_empty() {
-            SENDING.works();
-            return results
-                .into_iter()
-                .map(|result| result.unwrap_or(Ok(())))
-                .collect();
-        }
-        (left, messages) = (again, failed);
-        tokio::time::sleep(backoff.next_pause()).await;
+) -> Vec<Result<(), Failed>> {
+    let sent = queue.send(name, &batch).await;
+    let passing = |result: &Result<(), QueueError>| match result {
+        Ok(()) | Err(QueueError::Refused(_)) => None,
+        Err(error @ (QueueError::Unavailable(_) | QueueError::Expired)) => Some(error.clone()),
+    };
+    match sent.iter().find_map(passing) {
+        Some(error) => SENDING.failed(&error),
+        None => SENDING.works(),
     }
+    let results = batch.into_iter().zip(sent);
+    results
+        .map(|(message, result)| result.map_err(|error| Box::new((message, error))))
+        .collect()
 }
 
 /// Deletes messages of one queue. Cloned freely.

@@ -1,0 +1,4 @@
+//! How an event's deliveries reach the queue, beside those of other events.
+
+mod turns;
+mod world;
