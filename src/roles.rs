@@ -5,7 +5,7 @@ use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, QueueKind, Topic};
+use platform::config::{Config, Payloads, QueueKind, SpillBy, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;
@@ -275,7 +275,7 @@ impl Process {
             topics: config.events.topics.clone(),
             dead_letter_topic: config.events.dead_letter_topic.clone(),
             max_payload: config.events.max_payload.0,
-            inline_limit: config.payloads.inline_limit.0,
+            spill: threshold(&config.payloads),
             payload_place: place,
             registry: config.schema_registry(),
             poison_share: config.events.poison_share,
@@ -398,4 +398,20 @@ struct Running {
     reporting: tokio::task::JoinHandle<()>,
     /// The data folder stays this process's until all of them have ended.
     _lock: Option<Arc<platform::data_dir::DataDir>>,
+}
+
+fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
+    let prices = payloads.prices;
+    consumer::price::Threshold {
+        limit: payloads.inline_limit.0,
+        prices: match payloads.spill {
+            SpillBy::Size => None,
+            SpillBy::Cost => Some(consumer::price::Prices {
+                queue: prices.queue,
+                put: prices.put,
+                get: prices.get,
+                storage: prices.storage,
+            }),
+        },
+    }
 }

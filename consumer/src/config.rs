@@ -1,5 +1,6 @@
 //! What the consumer needs to know.
 
+use crate::price::Threshold;
 use platform::config::{SchemaRegistry, Topic};
 
 /// Where a payload travels that fits a message.
@@ -22,8 +23,8 @@ pub struct Config {
     pub dead_letter_topic: String,
     /// Payloads above this many bytes are not accepted.
     pub max_payload: usize,
-    /// Payloads above this many bytes (as a message body) are spilled.
-    pub inline_limit: usize,
+    /// Which payloads are spilled.
+    pub spill: Threshold,
     /// Where payloads travel that are not spilled.
     pub payload_place: PayloadPlace,
     /// The schema registry, for framings `confluent` and `header`.

@@ -75,7 +75,7 @@ impl Enqueue {
 
     /// Sends one delivery per target, the payload stored before the first of them.
     async fn fan_out(&self, event: &Event, record: &Record, targets: &[TargetId]) -> Result<(), Poison> {
-        let payload = self.spill.place(event, record).await?;
+        let payload = self.spill.place(event, record, targets.len()).await?;
         let sent = self.fan_out.send(event, targets, &payload).await;
         sent.map_err(|why| Poison::new("queue_refused", why))
     }

@@ -18,6 +18,7 @@ pub mod intake;
 pub mod ledger;
 pub mod matcher;
 pub mod poison;
+pub mod price;
 pub mod registry;
 pub mod spill;
 pub mod writers;
@@ -88,7 +89,7 @@ pub async fn run(
     let step = Arc::new(Enqueue {
         decoders,
         matcher: Matcher::new(parts.catalog, config.match_memory),
-        spill: Spill::new(parts.payloads, config.payload_place, config.inline_limit),
+        spill: Spill::new(parts.payloads, config.payload_place, config.spill),
         fan_out: FanOut::new(sender, parts.queue.limits()),
         dead_letters: DeadLetters::new(parts.log.clone(), config.dead_letter_topic, config.poison_share),
         reporter: parts.reporter,

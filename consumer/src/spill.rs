@@ -2,6 +2,7 @@
 
 use crate::config::PayloadPlace;
 use crate::poison::Poison;
+use crate::price::Threshold;
 use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::payload_store::{PayloadError, PayloadStore};
@@ -15,34 +16,35 @@ use std::sync::Arc;
 pub struct Spill {
     store: Arc<dyn PayloadStore>,
     place: PayloadPlace,
-    inline_limit: usize,
+    threshold: Threshold,
     outage: Outage,
 }
 
 impl Spill {
-    /// Spills payloads whose message body would have more than `inline_limit` bytes.
+    /// Spills what is beyond the threshold.
     #[must_use]
-    pub fn new(store: Arc<dyn PayloadStore>, place: PayloadPlace, inline_limit: usize) -> Self {
+    pub fn new(store: Arc<dyn PayloadStore>, place: PayloadPlace, threshold: Threshold) -> Self {
         Self {
             store,
             place,
-            inline_limit,
+            threshold,
             outage: Outage::new("payload store"),
         }
     }
 
-    /// The payload as the deliveries carry it. A spilled one is durable in the store when this
+    /// The payload as the deliveries to so many targets carry it. A spilled one is durable in the store when this
     /// returns, once for all targets. While the store is away, it waits.
     ///
     /// # Errors
     /// When the event's key holds another payload: two events with one id and different bodies.
-    pub async fn place(&self, event: &Event, record: &Record) -> Result<Payload, Poison> {
+    pub async fn place(&self, event: &Event, record: &Record, targets: usize) -> Result<Payload, Poison> {
         if self.place == PayloadPlace::Log
             && let Some((at, len)) = range(&event.payload, &record.value)
         {
             return Ok(Payload::Logged { at, len });
         }
-        if schemas::wire::inline_size(&event.payload) <= self.inline_limit {
+        let size = schemas::wire::inline_size(&event.payload);
+        if !self.threshold.spills(size, targets) {
             return Ok(Payload::Inline(event.payload.clone()));
         }
         let key = key(event);

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use consumer::config::PayloadPlace;
+use consumer::price::Threshold;
 use consumer::{Config, Parts};
 use platform::catalog::Catalog;
 use platform::clock::Clock;
@@ -144,7 +145,10 @@ impl World {
             topics: vec![platform::config::Topic::raw("t")],
             dead_letter_topic: "dead".to_owned(),
             max_payload: 1 << 20,
-            inline_limit: 1 << 10,
+            spill: Threshold {
+                limit: 1 << 10,
+                prices: None,
+            },
             payload_place: PayloadPlace::Message,
             registry: None,
             poison_share: 1.0,

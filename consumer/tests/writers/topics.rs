@@ -5,6 +5,7 @@ use bytes::Bytes;
 use consumer::config::{Config, PayloadPlace};
 use consumer::decode::{Decoded, TopicDecoders};
 use consumer::poison::Poison;
+use consumer::price::Threshold;
 use platform::config::{SchemaRegistry, Topic};
 use platform::event_log::Record;
 use schemas::avro::{Fields, Framing, WriterSchema};
@@ -47,7 +48,10 @@ fn decoders(topic: Topic, registry: Option<SchemaRegistry>) -> Result<TopicDecod
         topics: vec![topic],
         dead_letter_topic: "dead".to_owned(),
         max_payload: 1 << 20,
-        inline_limit: 1 << 10,
+        spill: Threshold {
+            limit: 1 << 10,
+            prices: None,
+        },
         payload_place: PayloadPlace::Message,
         registry,
         poison_share: 1.0,

@@ -1,7 +1,7 @@
 //! What must hold of a configuration beyond each key's own form.
 
 use super::error::ConfigError;
-use super::keys::{Config, Kafka, LogKind, QueueKind};
+use super::keys::{Config, Kafka, LogKind, Payloads, PayloadsKind, QueueKind, SpillBy};
 use crate::secrets::Sealer;
 use crate::telemetry;
 use schemas::avro::Framing;
@@ -66,6 +66,7 @@ impl Config {
                 format!("must be at most {}KiB", MAX_INLINE / 1024),
             );
         }
+        self.payloads.check_spill(self.queue.kind)?;
         let at_least_one = [
             ("delivery.concurrency", self.delivery.concurrency),
             ("delivery.per_target", self.delivery.per_target),
@@ -195,6 +196,35 @@ impl Kafka {
     }
 }
 
+impl Payloads {
+    fn check_spill(&self, queue: QueueKind) -> Result<(), ConfigError> {
+        let prices = self.prices;
+        let prices = [
+            ("queue", prices.queue),
+            ("put", prices.put),
+            ("get", prices.get),
+            ("storage", prices.storage),
+        ];
+        for (key, price) in prices {
+            if !(price.is_finite() && price >= 0.0) {
+                let key = format!("payloads.prices.{key}");
+                return Err(ConfigError::new(
+                    &key,
+                    format!("{price} is not a price; write a number from 0"),
+                ));
+            }
+        }
+        if self.spill == SpillBy::Cost && (queue != QueueKind::Sqs || self.kind != PayloadsKind::S3) {
+            return Err(ConfigError::new(
+                "payloads.spill",
+                "\"cost\" needs queue.kind = \"sqs\" and payloads.kind = \"s3\", whose requests it counts; \
+                 write \"size\"",
+            ));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +243,30 @@ mod tests {
             "that of the server is always allowed"
         );
         assert_eq!(hours("queue.kind = \"sqs\""), 7 * 24);
+    }
+
+    #[test]
+    fn payloads_go_by_cost_only_where_requests_have_a_price() {
+        let load = |flags: &str| Config::load(None, "", flags).map_err(|error| error.to_string());
+        let priced = "queue.kind = \"sqs\"\npayloads.kind = \"s3\"\npayloads.spill = \"cost\"\n";
+        assert!(load(priced).is_ok());
+        for (flags, message) in [
+            (
+                "payloads.spill = \"cost\"",
+                "payloads.spill: \"cost\" needs queue.kind",
+            ),
+            (
+                "payloads.prices.put = -1.0",
+                "payloads.prices.put: -1 is not a price",
+            ),
+            (
+                "payloads.prices.storage = nan",
+                "payloads.prices.storage: NaN is not a price",
+            ),
+        ] {
+            let error = load(flags).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
     }
 
     #[test]

@@ -148,6 +148,28 @@ pub struct Payloads {
     pub kind: PayloadsKind,
     pub bucket: String,
     pub inline_limit: Size,
+    pub spill: SpillBy,
+    pub prices: Prices,
+}
+
+/// What decides whether a payload goes to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub enum SpillBy {
+    Size,
+    Cost,
+}
+
+/// `[payloads.prices]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Prices {
+    pub queue: f64,
+    pub put: f64,
+    pub get: f64,
+    pub storage: f64,
 }
 
 /// `[aws]`.
