@@ -10,7 +10,7 @@ use platform::clock::Clock;
 use platform::delivery_queue::{
     DeliveryQueue, Depth, InMessage, OutMessage, QueueError, QueueLimits, QueueName, Receipt,
 };
-use platform::event_log::{EventLog, LogError, LogEvent, LogReader, NewRecord, Partition, Record};
+use platform::event_log::{EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record};
 use platform::follow::Follower;
 use platform::payload_store::embedded::DirectoryStore;
 use platform::report::Reporter;
@@ -160,6 +160,10 @@ impl EventLog for Log {
 
     async fn subscribe(&self, _: &str, _: &[String]) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(self.reader.lock().unwrap().take().unwrap()))
+    }
+
+    async fn scan(&self, _: &str) -> Result<Box<dyn LogScan>, LogError> {
+        Err(LogError::Unavailable("nothing is scanned here".to_owned()))
     }
 
     async fn provision(&self, _: &[String]) -> Result<(), LogError> {
