@@ -167,3 +167,43 @@ async fn of_two_with_one_name_one_is_told_to_stop() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() {
+    const RECORDS: usize = 20_000;
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let (log, topic) = opened(&broker).await;
+        let group = unique("group");
+        // More than lies ready for a reader that takes none of it: its partitions are paused.
+        log.append(&topic, numbered(0..RECORDS)).await.unwrap();
+        let mut first = subscribe(&log, &group, &topic).await;
+        assert_eq!(assigned(&mut *first).await.len(), PARTITIONS as usize);
+        assert!(undisturbed(&mut *first).await, "time to pause");
+        let mut second = subscribe(&log, &group, &topic).await;
+        // Its records stay where they are, so that it is paused still.
+        let revocation = soon("revocation", first.change()).await;
+        let LogEvent::Revoked {
+            partitions: taken,
+            drained,
+        } = revocation
+        else {
+            panic!("{revocation:?} before the revocation");
+        };
+        drop(drained);
+        assert_eq!(assigned(&mut *second).await, HashSet::from_iter(taken.clone()));
+        // It takes records again, and what it still has goes on.
+        let mut numbers: HashSet<usize> = HashSet::new();
+        numbers.extend(read(&mut *first, 4_000).await.iter().map(number));
+        second.close().await;
+        soon("the records of all partitions", async {
+            while numbers.len() < RECORDS {
+                if let LogEvent::Records(records) = first.next().await.unwrap() {
+                    numbers.extend(records.iter().map(number));
+                }
+            }
+        })
+        .await;
+        first.close().await;
+    })
+    .await;
+}

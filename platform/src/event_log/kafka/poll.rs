@@ -78,9 +78,14 @@ impl ConsumerContext for Member {
         self.progress.revoked(&taken);
     }
 
-    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(list) if list.count() > 0 => {
+                // librdkafka keeps a partition paused that left while it was: it would never be read again.
+                // Where there is no room now either, the thread pauses it anew.
+                if let Err(error) = consumer.resume(list) {
+                    tracing::debug!(%error, "partitions could not be resumed");
+                }
                 let given = partitions(list);
                 self.progress.assigned(&given);
                 self.mailbox.assigned(given);
