@@ -3,10 +3,11 @@
 use crate::RunError;
 use crate::assignments::{Assignments, Begun};
 use crate::enqueue::Enqueue;
+use crate::under_way::{Share, UnderWay};
 use platform::delivery_queue::{DeliveryQueue, QueueName};
 use platform::event_log::{LogError, LogEvent, LogReader, Record};
 use platform::harness::backoff::Backoff;
-use platform::telemetry::Outage;
+use platform::telemetry::{Outage, names};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,15 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How often the gauges are set.
+const SHOWN: Duration = Duration::from_secs(5);
+
 static READING: Outage = Outage::new("event log (read)");
 
 /// A record that finished.
 struct Finished {
     begun: Begun,
-    bytes: usize,
+    share: Share,
     result: Result<(), RunError>,
 }
 
@@ -41,7 +45,7 @@ pub struct Intake {
     max_events: usize,
     max_bytes: usize,
     running: JoinSet<Finished>,
-    running_bytes: usize,
+    under_way: UnderWay,
     /// Read, not begun: at most what one read brought.
     waiting: VecDeque<Record>,
     assignments: Assignments,
@@ -64,7 +68,7 @@ impl Intake {
             max_events,
             max_bytes,
             running: JoinSet::new(),
-            running_bytes: 0,
+            under_way: UnderWay::default(),
             waiting: VecDeque::new(),
             assignments: Assignments::default(),
         }
@@ -77,7 +81,7 @@ impl Intake {
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
         let mut backoff = Backoff::default();
         let mut resting: Option<Instant> = None;
-        let mut lag = tokio::time::interval(Duration::from_secs(5));
+        let mut shown = tokio::time::interval(SHOWN);
         let result = loop {
             // What the queue is too full for waits where it is durable: in the log.
             let crowded = self.queue.is_crowded(QueueName::Dispatch);
@@ -110,7 +114,7 @@ impl Intake {
                     }
                 },
                 () = tokio::time::sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => resting = None,
-                _ = lag.tick() => self.show_lag(),
+                _ = shown.tick() => self.show(),
             }
         };
         self.waiting.clear();
@@ -154,19 +158,22 @@ impl Intake {
     /// Begins waiting records while there is room. One event always fits, however large.
     fn begin_waiting(&mut self) {
         while self.running.len() < self.max_events
-            && (self.running_bytes < self.max_bytes || self.running.is_empty())
+            && (self.under_way.bytes() < self.max_bytes || self.running.is_empty())
             && let Some(record) = self.waiting.pop_front()
         {
             let partition = (record.position.topic.clone(), record.position.partition);
             let Some(begun) = self.assignments.begin(&partition, record.position.offset) else {
                 continue;
             };
-            let bytes = record.value.len();
-            self.running_bytes += bytes;
+            let share = Share {
+                bytes: record.value.len(),
+                at: record.timestamp,
+            };
+            self.under_way.begin(share);
             let step = self.step.clone();
             self.running.spawn(async move {
                 let result = step.process(record).await;
-                Finished { begun, bytes, result }
+                Finished { begun, share, result }
             });
         }
     }
@@ -188,7 +195,7 @@ impl Intake {
             Ok(finished) => finished,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        self.running_bytes -= finished.bytes;
+        self.under_way.finish(finished.share);
         finished.result?;
         if let Some(next) = self.assignments.finish(&finished.begun) {
             self.reader.store(finished.begun.partition(), next);
@@ -196,11 +203,18 @@ impl Intake {
         Ok(())
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "a gauge")]
-    fn show_lag(&self) {
+    #[allow(clippy::cast_precision_loss, reason = "gauges")]
+    fn show(&self) {
         for ((topic, partition), lag) in self.reader.lag() {
             let labels = [("topic", topic.to_string()), ("partition", partition.to_string())];
-            metrics::gauge!(platform::telemetry::names::CONSUMER_LAG, &labels).set(lag as f64);
+            metrics::gauge!(names::CONSUMER_LAG, &labels).set(lag as f64);
         }
+        metrics::gauge!(names::INFLIGHT_EVENTS).set(self.under_way.events() as f64);
+        metrics::gauge!(names::INFLIGHT_BYTES).set(self.under_way.bytes() as f64);
+        // What waits for room is unfinished too.
+        let waiting = self.waiting.iter().map(|record| record.timestamp).min();
+        let oldest = self.under_way.oldest().into_iter().chain(waiting).min();
+        let age = oldest.map_or(0, |at| (self.step.clock.now().0 - at.0).max(0));
+        metrics::gauge!(names::OLDEST_EVENT).set(age as f64 / 1000.0);
     }
 }

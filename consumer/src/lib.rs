@@ -21,6 +21,7 @@ pub mod poison;
 pub mod price;
 pub mod registry;
 pub mod spill;
+pub mod under_way;
 pub mod writers;
 
 pub use config::Config;

@@ -1,11 +1,13 @@
 //! Which targets an event goes to: remembered, and asked of the catalog when it is not known.
 
+use metrics::Counter;
 use platform::follow::{Follower, Remembered};
 use platform::harness::backoff::Backoff;
-use platform::telemetry::Outage;
+use platform::telemetry::{Outage, names};
 use schemas::event::Event;
 use schemas::ids::{TargetId, Tenant};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A tenant and an event type.
 pub type Key = (Tenant, Arc<str>);
@@ -29,6 +31,8 @@ pub struct Matcher {
     /// An empty list is remembered too: most types of most tenants match nothing.
     matches: Remembered<Key, Arc<[TargetId]>>,
     outage: Outage,
+    from_memory: Counter,
+    from_catalog: Counter,
 }
 
 impl Matcher {
@@ -39,6 +43,8 @@ impl Matcher {
             catalog,
             matches: Remembered::new(memory, weight),
             outage: Outage::new("catalog (match)"),
+            from_memory: metrics::counter!(names::MATCHES, "from" => "memory"),
+            from_catalog: metrics::counter!(names::MATCHES, "from" => "catalog"),
         }
     }
 
@@ -50,7 +56,9 @@ impl Matcher {
         loop {
             self.catalog.catch_up().await;
             let changed = || self.catalog.tenant_changed(&event.tenant);
+            let asked = AtomicBool::new(false);
             let load = async {
+                asked.store(true, Ordering::Relaxed);
                 let targets = self
                     .catalog
                     .catalog()
@@ -61,6 +69,11 @@ impl Matcher {
             match self.matches.get(&key, changed, load).await {
                 Ok(targets) => {
                     self.outage.works();
+                    if asked.load(Ordering::Relaxed) {
+                        self.from_catalog.increment(1);
+                    } else {
+                        self.from_memory.increment(1);
+                    }
                     return targets;
                 }
                 Err(error) => {

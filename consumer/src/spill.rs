@@ -6,7 +6,7 @@ use crate::price::Threshold;
 use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::payload_store::{PayloadError, PayloadStore};
-use platform::telemetry::Outage;
+use platform::telemetry::{Outage, names};
 use schemas::delivery::Payload;
 use schemas::event::Event;
 use schemas::ids::sha256_hex;
@@ -53,6 +53,8 @@ impl Spill {
             match self.store.put(&key, event.payload.clone()).await {
                 Ok(pointer) => {
                     self.outage.works();
+                    metrics::counter!(names::PAYLOADS_SPILLED).increment(1);
+                    metrics::counter!(names::SPILLED_BYTES).increment(event.payload.len() as u64);
                     return Ok(Payload::Stored(pointer));
                 }
                 Err(error @ PayloadError::Unavailable(_)) => {

@@ -33,6 +33,18 @@ pub mod names {
     pub const QUEUE_DEPTH: &str = "hookwright_queue_depth";
     /// Records not yet finished, by `topic` and `partition`.
     pub const CONSUMER_LAG: &str = "hookwright_consumer_lag";
+    /// Events begun and not finished.
+    pub const INFLIGHT_EVENTS: &str = "hookwright_inflight_events";
+    /// Their bytes.
+    pub const INFLIGHT_BYTES: &str = "hookwright_inflight_bytes";
+    /// Seconds since the log took the oldest event that is read and not finished.
+    pub const OLDEST_EVENT: &str = "hookwright_oldest_event_seconds";
+    /// Matches of events, by where they came `from`.
+    pub const MATCHES: &str = "hookwright_matches_total";
+    /// Payloads put into the payload store.
+    pub const PAYLOADS_SPILLED: &str = "hookwright_payloads_spilled_total";
+    /// Their bytes.
+    pub const SPILLED_BYTES: &str = "hookwright_spilled_bytes_total";
     /// Attempts running now.
     pub const INFLIGHT_DELIVERIES: &str = "hookwright_inflight_deliveries";
     /// Circuit breakers open now.
@@ -134,6 +146,18 @@ fn describe() {
     metrics::describe_counter!(names::QUEUE_REQUESTS, "calls to the queue");
     metrics::describe_gauge!(names::QUEUE_DEPTH, "messages waiting, by queue");
     metrics::describe_gauge!(names::CONSUMER_LAG, "records not yet finished");
+    metrics::describe_gauge!(names::INFLIGHT_EVENTS, "events begun and not finished");
+    metrics::describe_gauge!(names::INFLIGHT_BYTES, "bytes of events begun and not finished");
+    metrics::describe_gauge!(
+        names::OLDEST_EVENT,
+        "seconds since the log took the oldest event that is read and not finished"
+    );
+    metrics::describe_counter!(names::MATCHES, "matches of events, by where they came from");
+    metrics::describe_counter!(names::PAYLOADS_SPILLED, "payloads put into the payload store");
+    metrics::describe_counter!(
+        names::SPILLED_BYTES,
+        "bytes of payloads put into the payload store"
+    );
     metrics::describe_gauge!(names::INFLIGHT_DELIVERIES, "attempts running now");
     metrics::describe_gauge!(names::BREAKERS_OPEN, "circuit breakers open now");
     metrics::describe_counter!(
@@ -146,6 +170,8 @@ fn describe() {
     metrics::counter!(names::EVENTS_UNMATCHED).absolute(0);
     metrics::counter!(names::EVENTS_DEAD_LETTERED).absolute(0);
     metrics::counter!(names::DELIVERIES_ENQUEUED).absolute(0);
+    metrics::counter!(names::PAYLOADS_SPILLED).absolute(0);
+    metrics::counter!(names::SPILLED_BYTES).absolute(0);
     metrics::counter!(names::HISTORY_DROPPED).absolute(0);
     metrics::gauge!(names::INFLIGHT_DELIVERIES).set(0.0);
     metrics::gauge!(names::BREAKERS_OPEN).set(0.0);

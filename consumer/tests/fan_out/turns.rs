@@ -1,8 +1,14 @@
 //! Turns between events, and what a failing delivery means for the others.
 
 use crate::world::{CONCURRENCY, ENTRIES, World};
+use consumer::price::Threshold;
 use platform::delivery_queue::QueueError;
 use std::time::Duration;
+
+const BY_SIZE: Threshold = Threshold {
+    limit: 1 << 18,
+    prices: None,
+};
 
 fn take(_: &str, _: usize) -> Result<(), QueueError> {
     Ok(())
@@ -11,16 +17,16 @@ fn take(_: &str, _: usize) -> Result<(), QueueError> {
 /// How many other deliveries the queue takes between a small event's arrival and its delivery, while it
 /// is busy with as many large ones as are asked for.
 async fn overtaken(large: i32, targets: usize) -> usize {
-    let mut world = World::start(&[("large", targets), ("small", 1)], Duration::ZERO, take).await;
-    world.append(63, 0, "small");
+    let mut world = World::start(&[("large", targets), ("small", 1)], Duration::ZERO, take, BY_SIZE).await;
+    world.append(63, 0, "small", b"{}");
     world.stored(63, 1).await;
     for partition in 0..large {
-        world.append(partition, 0, "large");
+        world.append(partition, 0, "large", b"{}");
     }
     let begun = |taken: &crate::world::Taken| (taken.of("large") >= 2_000).then_some(());
     world.taken("the large ones begin", begun).await;
     let before = world.look(|taken| taken.of("large"));
-    world.append(63, 1, "small");
+    world.append(63, 1, "small", b"{}");
     let after = world.taken("the small one", |taken| {
         (taken.of("small") == 2).then(|| taken.of("large"))
     });
@@ -61,8 +67,8 @@ async fn only_what_failed_is_sent_again_and_what_is_refused_is_put_aside() {
             _ => Ok(()),
         }
     }
-    let mut world = World::start(&[("acme", 100)], Duration::ZERO, answer).await;
-    world.append(0, 0, "acme");
+    let mut world = World::start(&[("acme", 100)], Duration::ZERO, answer, BY_SIZE).await;
+    world.append(0, 0, "acme", b"{}");
     let dead = world.dead().await;
     let reason = dead
         .headers
@@ -89,9 +95,9 @@ async fn a_delivery_that_fails_on_and_on_keeps_none_of_its_batch_back() {
     }
     // Long enough for both to be of one batch.
     let linger = Duration::from_millis(100);
-    let mut world = World::start(&[("unlucky", 1), ("lucky", 1)], linger, answer).await;
-    world.append(0, 0, "unlucky");
-    world.append(1, 0, "lucky");
+    let mut world = World::start(&[("unlucky", 1), ("lucky", 1)], linger, answer, BY_SIZE).await;
+    world.append(0, 0, "unlucky", b"{}");
+    world.append(1, 0, "lucky", b"{}");
     world.stored(1, 1).await;
     assert_eq!(world.stored_now(0), None, "it waits");
     world.stored(0, 1).await;

@@ -188,7 +188,7 @@ impl LogReader for Reader {
     }
 
     fn lag(&self) -> Vec<(Partition, i64)> {
-        Vec::new()
+        vec![(("t".into(), 0), 7)]
     }
 
     async fn close(self: Box<Self>) {}
@@ -215,7 +215,12 @@ pub struct World {
 
 impl World {
     /// A consumer of a catalog in which each tenant has so many targets of every event.
-    pub async fn start(tenants: &[(&str, usize)], linger: Duration, answer: Answer) -> Self {
+    pub async fn start(
+        tenants: &[(&str, usize)],
+        linger: Duration,
+        answer: Answer,
+        spill: Threshold,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::system();
         let url = format!("sqlite:{}", folder.path().join("catalog.db").display());
@@ -240,10 +245,7 @@ impl World {
             topics: vec![platform::config::Topic::raw("t")],
             dead_letter_topic: "dead".to_owned(),
             max_payload: 1 << 20,
-            spill: Threshold {
-                limit: 1 << 18,
-                prices: None,
-            },
+            spill,
             payload_place: PayloadPlace::Message,
             registry: None,
             poison_share: 1.0,
@@ -280,20 +282,25 @@ impl World {
     }
 
     /// Puts an event of a tenant into the log.
-    pub fn append(&self, partition: i32, offset: i64, tenant: &str) {
+    pub fn append(&self, partition: i32, offset: i64, tenant: &str, payload: &'static [u8]) {
         let event = WebhookEvent {
             event_type: "orders.created".into(),
-            payload: Bytes::from_static(b"{}"),
+            payload: Bytes::from_static(payload),
             event_id: Some(format!("event-{partition}-{offset}")),
             tenant: Some(tenant.into()),
             content_type: None,
             occurred_at: None,
         };
+        self.append_record(partition, offset, encode_v2(&event).into());
+    }
+
+    /// Puts a record into the log, as old as can be.
+    pub fn append_record(&self, partition: i32, offset: i64, value: Bytes) {
         let record = Record {
             position: place(partition, offset),
             timestamp: Millis(0),
             key: None,
-            value: encode_v2(&event).into(),
+            value,
             headers: Vec::new().into(),
         };
         self.events.try_send(LogEvent::Records(vec![record])).unwrap();

@@ -13,6 +13,7 @@ mod setup;
 
 use super::{DeliveryQueue, Depth, InMessage, OutMessage, QueueError, QueueLimits, QueueName, Receipt};
 use crate::aws;
+use crate::telemetry::names;
 use async_trait::async_trait;
 use aws_config::SdkConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -328,6 +329,5 @@ fn is_no_queue(code: Option<&str>) -> bool {
 
 /// Counts a request: each costs money.
 fn count(queue: QueueName, call: &'static str) {
-    metrics::counter!("hookwright_queue_requests_total", "queue" => queue.suffix(), "call" => call)
-        .increment(1);
+    metrics::counter!(names::QUEUE_REQUESTS, "queue" => queue.suffix(), "call" => call).increment(1);
 }

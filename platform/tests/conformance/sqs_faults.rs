@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Json;
 use bytes::Bytes;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use platform::aws::{self, AwsSettings};
 use platform::delivery_queue::sqs::SqsQueue;
 use platform::delivery_queue::{DeliveryQueue, OutMessage, QueueError, QueueName, Receipt};
@@ -156,6 +157,44 @@ async fn an_entry_that_fails_has_the_result_of_its_own_fault_and_the_others_are_
         1,
         "the SDK does not repeat entries"
     );
+}
+
+#[tokio::test]
+async fn each_request_is_counted_by_queue_and_call() {
+    // Of this thread, on which the test runs.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let _here = metrics::set_default_local_recorder(&recorder);
+    let fake = fake("q", |operation, _| match operation {
+        "SendMessageBatch" => ok(json!({"Successful": [taken("0"), taken("1")], "Failed": []})),
+        "ReceiveMessage" => ok(json!({"Messages": []})),
+        other => panic!("{other}"),
+    })
+    .await;
+    for _ in 0..2 {
+        soon("send", fake.queue.send(QueueName::Dispatch, &messages(2))).await;
+    }
+    let receive = fake
+        .queue
+        .receive(QueueName::Retry, 10, Duration::ZERO, Duration::from_secs(30));
+    soon("receive", receive).await.unwrap();
+    let text = recorder.handle().render();
+    let counted = |queue: &str, call: &str| {
+        let name = format!("hookwright_queue_requests_total{{queue=\"{queue}\",call=\"{call}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map(str::to_owned)
+    };
+    for (queue, call, expected) in [
+        ("dispatch", "get_url", "1"),
+        ("dispatch", "send", "2"),
+        ("retry", "get_url", "1"),
+        ("retry", "receive", "1"),
+    ] {
+        assert_eq!(
+            counted(queue, call).as_deref(),
+            Some(expected),
+            "{queue} {call} in\n{text}"
+        );
+    }
 }
 
 #[tokio::test]
