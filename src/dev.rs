@@ -3,7 +3,8 @@
 use crate::cli::DevArgs;
 use crate::demo;
 use crate::failure::Failure;
-use crate::roles::{Process, Selection};
+use crate::roles::Process;
+use crate::selection::Selection;
 use crate::terminal::say;
 use platform::catalog::{Catalog, CatalogError};
 use platform::config::{Config, LogKind, QueueKind, default_tenant};

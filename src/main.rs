@@ -18,11 +18,13 @@ mod produce;
 mod provision;
 mod receiver;
 mod roles;
+mod selection;
 mod terminal;
 
 use clap::Parser;
 use cli::{Cli, Command};
 use failure::Failure;
+use selection::Selection;
 use std::process::ExitCode;
 
 /// Records are allocated on one thread and freed on another, which glibc's allocator is slow at.
@@ -62,12 +64,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let flags = cli.flags();
     match cli.command {
         Command::Dev(args) => dev::run(args, config, &flags).await,
-        Command::All => roles::run(roles::Selection::ALL, config, &flags).await,
+        Command::All => roles::run(Selection::ALL, config, &flags).await,
         Command::Consumer => {
             roles::run(
-                roles::Selection {
+                Selection {
                     consumer: true,
-                    ..roles::Selection::NONE
+                    ..Selection::NONE
                 },
                 config,
                 &flags,
@@ -76,9 +78,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Dispatcher => {
             roles::run(
-                roles::Selection {
+                Selection {
                     dispatcher: true,
-                    ..roles::Selection::NONE
+                    ..Selection::NONE
                 },
                 config,
                 &flags,
@@ -87,9 +89,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::RetryManager => {
             roles::run(
-                roles::Selection {
+                Selection {
                     retry_manager: true,
-                    ..roles::Selection::NONE
+                    ..Selection::NONE
                 },
                 config,
                 &flags,
@@ -98,9 +100,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Recorder => {
             roles::run(
-                roles::Selection {
+                Selection {
                     recorder: true,
-                    ..roles::Selection::NONE
+                    ..Selection::NONE
                 },
                 config,
                 &flags,
@@ -109,9 +111,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Api => {
             roles::run(
-                roles::Selection {
+                Selection {
                     api: true,
-                    ..roles::Selection::NONE
+                    ..Selection::NONE
                 },
                 config,
                 &flags,

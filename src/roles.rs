@@ -1,8 +1,9 @@
-//! Which roles run in this process, and what each is given.
+//! The roles that run in this process, and what each is given.
 
 use crate::failure::Failure;
 use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
+use crate::selection::Selection;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::config::{Config, Payloads, QueueKind, SpillBy, Topic};
@@ -23,40 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-/// Which roles to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// Event log → dispatch queue.
-    pub consumer: bool,
-    /// Dispatch queue → POST.
-    pub dispatcher: bool,
-    /// Retry queue → dispatch queue.
-    pub retry_manager: bool,
-    /// Attempts topic → history.
-    pub recorder: bool,
-    /// REST.
-    pub api: bool,
-}
-
-impl Selection {
-    /// All of them.
-    pub const ALL: Self = Self {
-        consumer: true,
-        dispatcher: true,
-        retry_manager: true,
-        recorder: true,
-        api: true,
-    };
-    /// None of them.
-    pub const NONE: Self = Self {
-        consumer: false,
-        dispatcher: false,
-        retry_manager: false,
-        recorder: false,
-        api: false,
-    };
-}
 
 /// Runs the selected roles with the configured adapters.
 pub async fn run(selection: Selection, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
