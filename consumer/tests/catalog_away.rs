@@ -97,16 +97,17 @@ impl World {
             .to_vec()
     }
 
-    /// Many events of one type at once: what each is matched with.
-    async fn many(&self, event_type: &str) -> Vec<Vec<TargetId>> {
+    /// Many events of one type at once are each matched with `target`, without a wait.
+    async fn many_match(&self, event_type: &str, target: TargetId) {
         let mut events = JoinSet::new();
         for _ in 0..EVENTS {
             let (matcher, event) = (self.matcher.clone(), event(&self.acme, event_type));
             events.spawn(async move { matcher.targets(&event).await.to_vec() });
         }
-        tokio::time::timeout(NOTICED, events.join_all())
+        let matches = tokio::time::timeout(NOTICED, events.join_all())
             .await
-            .expect("what is remembered is not waited for")
+            .expect("what is remembered is not waited for");
+        assert!(matches.iter().all(|targets| *targets == [target]));
     }
 }
 
@@ -171,13 +172,7 @@ async fn stale_matches_stay_in_use_and_unknown_ones_wait_until_it_is_back() {
         let (matcher, unknown) = (world.matcher.clone(), event(&world.acme, "unknown"));
         let waiting = tokio::spawn(async move { matcher.targets(&unknown).await });
         for _ in 0..2 {
-            assert!(
-                world
-                    .many("known")
-                    .await
-                    .iter()
-                    .all(|targets| *targets == [first])
-            );
+            world.many_match("known", first).await;
         }
         assert!(!waiting.is_finished(), "nobody knows who wants it");
 
@@ -207,13 +202,7 @@ async fn a_change_that_cannot_be_applied_is_waited_for_once() {
         // Made here, so that each event would catch up with it first.
         world.subscribed(&world.near).await;
         world.front.silence();
-        assert!(
-            world
-                .many("known")
-                .await
-                .iter()
-                .all(|targets| *targets == [first])
-        );
+        world.many_match("known", first).await;
     })
     .await;
 }

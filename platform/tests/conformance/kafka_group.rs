@@ -74,6 +74,30 @@ pub async fn revoked(reader: &mut dyn LogReader) -> (Vec<Partition>, Drained) {
     .await
 }
 
+/// After 200 records are stored: each new one comes to one of two members, none of the stored ones again.
+pub async fn go_on_after_what_was_stored(
+    log: &KafkaLog,
+    topic: &str,
+    [first, second]: [&mut dyn LogReader; 2],
+) {
+    log.append(topic, numbered(200..300)).await.unwrap();
+    let mut numbers = Vec::new();
+    soon("new records", async {
+        while numbers.len() < 100 {
+            let event = tokio::select! {
+                event = first.next() => event.unwrap(),
+                event = second.next() => event.unwrap(),
+            };
+            if let LogEvent::Records(records) = event {
+                numbers.extend(records.iter().map(number));
+            }
+        }
+    })
+    .await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, Vec::from_iter(200..300));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_partition_waits_for_its_drain_and_goes_on_after_what_was_stored() {
     run(Broker::new(), |broker: Arc<Broker>| async move {
@@ -103,23 +127,7 @@ async fn a_revoked_partition_waits_for_its_drain_and_goes_on_after_what_was_stor
         };
         assert_eq!(HashSet::<Partition>::from_iter(given), HashSet::from_iter(taken));
 
-        // Each record comes to one of them, none of the stored ones again.
-        log.append(&topic, numbered(200..300)).await.unwrap();
-        let mut numbers = Vec::new();
-        soon("new records", async {
-            while numbers.len() < 100 {
-                let event = tokio::select! {
-                    event = first.next() => event.unwrap(),
-                    event = second.next() => event.unwrap(),
-                };
-                if let LogEvent::Records(records) = event {
-                    numbers.extend(records.iter().map(number));
-                }
-            }
-        })
-        .await;
-        numbers.sort_unstable();
-        assert_eq!(numbers, Vec::from_iter(200..300));
+        go_on_after_what_was_stored(&log, &topic, [&mut *first, &mut *second]).await;
         first.close().await;
         second.close().await;
     })

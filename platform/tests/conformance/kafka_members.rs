@@ -2,7 +2,9 @@
 //! that outlives it.
 
 use crate::kafka::Broker;
-use crate::kafka_group::{PARTITIONS, number, numbered, opened, partition, read, revoked, subscribe};
+use crate::kafka_group::{
+    PARTITIONS, go_on_after_what_was_stored, number, numbered, opened, partition, read, revoked, subscribe,
+};
 use crate::support::{run, soon, unique};
 use platform::config::GroupProtocol;
 use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Partition};
@@ -50,23 +52,7 @@ async fn by_the_brokers_protocol_a_revoked_partition_waits_for_its_drain_too() {
         drop(drained);
         assert_eq!(assigned(&mut *second).await, HashSet::from_iter(taken));
 
-        // Each new record comes to one of them, none of the stored ones again.
-        log.append(&topic, numbered(200..300)).await.unwrap();
-        let mut numbers = Vec::new();
-        soon("new records", async {
-            while numbers.len() < 100 {
-                let event = tokio::select! {
-                    event = first.next() => event.unwrap(),
-                    event = second.next() => event.unwrap(),
-                };
-                if let LogEvent::Records(records) = event {
-                    numbers.extend(records.iter().map(number));
-                }
-            }
-        })
-        .await;
-        numbers.sort_unstable();
-        assert_eq!(numbers, Vec::from_iter(200..300));
+        go_on_after_what_was_stored(&log, &topic, [&mut *first, &mut *second]).await;
         first.close().await;
         second.close().await;
     })
