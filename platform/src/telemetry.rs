@@ -7,7 +7,9 @@
 use crate::config::{Log, LogFormat};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -177,12 +179,23 @@ fn describe() {
     metrics::gauge!(names::BREAKERS_OPEN).set(0.0);
 }
 
+/// A dependency has to work for so long before it counts as back in the log: one that fails now and
+/// then would otherwise write a pair of lines each time.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Remembers whether a dependency is away, so that going and coming back are one log line each.
 #[derive(Debug)]
 pub struct Outage {
     what: &'static str,
     away: AtomicBool,
+    /// Whether the log says that it is away.
+    told: AtomicBool,
+    /// When it last failed, in milliseconds of this process.
+    failed: AtomicU64,
 }
+
+/// What an [`Outage`] is measured from.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Outage {
     /// Watches the dependency called `what`.
@@ -191,12 +204,14 @@ impl Outage {
         Self {
             what,
             away: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            failed: AtomicU64::new(0),
         }
     }
 
     /// It failed: warns the first time.
     pub fn failed(&self, error: &dyn std::fmt::Display) {
-        if !self.away.swap(true, Ordering::Relaxed) {
+        if self.fails(BEGAN.elapsed()) {
             tracing::warn!(dependency = self.what, %error, "dependency is away; trying on");
         }
     }
@@ -207,10 +222,49 @@ impl Outage {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// It works: says so if it had failed.
+    /// It works: says so if it had failed and has worked for a moment since.
     pub fn works(&self) {
-        if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+        if self.told.load(Ordering::Relaxed) && self.succeeds(BEGAN.elapsed()) {
             tracing::info!(dependency = self.what, "dependency is back");
         }
+    }
+
+    /// Notes a failure; whether it is to be told.
+    fn fails(&self, now: Duration) -> bool {
+        self.away.store(true, Ordering::Relaxed);
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.failed.store(millis, Ordering::Relaxed);
+        !self.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes a success; whether it is to be told.
+    fn succeeds(&self, now: Duration) -> bool {
+        self.away.store(false, Ordering::Relaxed);
+        let failed = Duration::from_millis(self.failed.load(Ordering::Relaxed));
+        now.saturating_sub(failed) >= SETTLED && self.told.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_fails_now_and_then_is_away_once_and_back_once() {
+        let outage = Outage::new("x");
+        let at = Duration::from_millis;
+        assert!(!outage.succeeds(at(0)), "it was never away");
+        assert!(outage.fails(at(1_000)));
+        for millis in (1_100..5_000).step_by(100) {
+            assert!(!outage.succeeds(at(millis)));
+            assert!(!outage.is_away());
+            assert!(!outage.fails(at(millis + 50)));
+            assert!(outage.is_away());
+        }
+        assert!(!outage.succeeds(at(5_000)), "not settled");
+        assert!(!outage.is_away());
+        assert!(outage.succeeds(at(6_950)));
+        assert!(!outage.succeeds(at(7_000)), "told once");
+        assert!(outage.fails(at(8_000)), "and told anew");
     }
 }

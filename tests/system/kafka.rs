@@ -3,7 +3,7 @@
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -46,7 +46,8 @@ impl Kafka {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", brokers)
-            .set("acks", "all")
+            // A record that is sent again, because the broker went away, is appended once.
+            .set("enable.idempotence", "true")
             .set("message.max.bytes", "16777216");
         Self {
             brokers: brokers.to_owned(),
@@ -129,9 +130,17 @@ impl Kafka {
             for partition in this.partitions(&consumer, &topic) {
                 places.add_partition(&topic, partition);
             }
-            let committed = consumer
-                .committed_offsets(places, PATIENCE)
-                .expect("committed offsets");
+            let since = Instant::now();
+            let committed = loop {
+                match consumer.committed_offsets(places.clone(), PATIENCE) {
+                    Ok(committed) => break committed,
+                    // One that has just come up does not lead the group yet.
+                    Err(error) if is_coming_up(&error) && since.elapsed() < PATIENCE => {
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    Err(error) => panic!("committed offsets: {error}"),
+                }
+            };
             let elements = committed.elements();
             elements
                 .iter()
@@ -199,6 +208,18 @@ impl Kafka {
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         partitions.map(|partition| partition.id()).collect()
     }
+}
+
+/// Whether a broker says that it cannot answer for a group yet.
+fn is_coming_up(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {

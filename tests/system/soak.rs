@@ -1,5 +1,5 @@
-//! Consumers that come, go, die and stand still at random while records flow, and SQS and S3 that fail:
-//! every record's deliveries come to the queue, and no more of them twice than were under way.
+//! Consumers that come, go, die and stand still at random while records flow, a broker that dies, and SQS
+//! and S3 that fail: every record's deliveries come to the queue, and no more of them twice than were under way.
 //!
 //! `cargo test` has it run for some seconds, `make soak` for minutes. The seed is printed; with it the same
 //! things happen at the same moments.
@@ -7,6 +7,7 @@
 mod flow;
 mod front;
 
+use crate::broker::Broker;
 use crate::load::{Moments, moments};
 use crate::product::{Product, Setup};
 use crate::world::World;
@@ -71,7 +72,11 @@ struct Soak {
     numbers: Vec<usize>,
     cuts: Vec<Cut>,
     flow: Flow,
-    story: Vec<&'static str>,
+    began: Instant,
+    /// What was done when, to which front's consumer.
+    story: Vec<String>,
+    /// What the consumers that are no more have warned of.
+    warned: Vec<String>,
 }
 
 impl Soak {
@@ -89,8 +94,24 @@ impl Soak {
         }
     }
 
+    fn tell(&mut self, what: &str, front: usize) {
+        self.story.push(format!(
+            "{:.1} s {what} {front}",
+            self.began.elapsed().as_secs_f64()
+        ));
+    }
+
+    /// Keeps what a consumer has warned of.
+    fn keep(&mut self, front: usize, log: &str) {
+        let warnings = log
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        self.warned
+            .extend(warnings.map(|line| format!("{front}: {line}")));
+    }
+
     async fn start(&mut self) {
-        self.story.push("start");
+        self.tell("start", self.started);
         let front = Front::start(&self.world.sqs, &self.world.sqs, self.weather.clone()).await;
         let setup = self.setup(Some(&front));
         let product = self.world.start(&setup, "consumer").await;
@@ -109,16 +130,26 @@ impl Soak {
     }
 
     async fn stop(&mut self, place: usize) {
-        self.story.push("stop");
-        let (member, number) = (self.members.remove(place), self.numbers.remove(place));
-        member.product.stop().await;
+        let (mut member, number) = (self.members.remove(place), self.numbers.remove(place));
+        self.tell("stop", number);
+        member.product.terminate();
+        let status = member.product.ended().await;
+        self.tell("stopped", number);
+        self.keep(number, &member.product.stderr());
+        assert_eq!(
+            status.code(),
+            Some(0),
+            "consumer {number} ended badly: {:#?}",
+            self.warned
+        );
         self.past.push((number, member.front));
     }
 
     async fn kill(&mut self, place: usize) {
-        self.story.push("kill");
         let (mut member, number) = (self.members.remove(place), self.numbers.remove(place));
+        self.tell("kill", number);
         member.product.kill().await;
+        self.keep(number, &member.product.stderr());
         // Nobody has its partitions before its session is over.
         self.cuts.push(Cut {
             front: number,
@@ -129,7 +160,7 @@ impl Soak {
     }
 
     async fn stand_still(&mut self, place: usize, long: Duration) {
-        self.story.push("stand still");
+        self.tell("stand still", self.numbers[place]);
         let committed = self.committed().await;
         self.members[place].product.pause();
         tokio::time::sleep(long).await;
@@ -143,11 +174,24 @@ impl Soak {
 
     /// SQS is away: what was not sent is under way, and partitions may be taken away meanwhile.
     async fn outage(&mut self, long: Duration) {
-        self.story.push("outage");
+        self.tell("SQS is away", 0);
         let committed = self.committed().await;
         self.weather.outage.store(true, Ordering::Relaxed);
         tokio::time::sleep(long).await;
         self.weather.outage.store(false, Ordering::Relaxed);
+        self.cut_all(&committed);
+    }
+
+    /// The broker dies and comes back: what it has not heard of is under way.
+    async fn restart(&mut self, broker: &Broker) {
+        self.tell("the broker dies", 0);
+        let committed = self.committed().await;
+        broker.restart().await;
+        self.tell("the broker is back", 0);
+        self.cut_all(&committed);
+    }
+
+    fn cut_all(&mut self, committed: &HashMap<i32, i64>) {
         for front in &self.numbers {
             self.cuts.push(Cut {
                 front: *front,
@@ -210,7 +254,8 @@ impl Soak {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
     let size = size();
-    let world = World::new().await;
+    let broker = Broker::start().await;
+    let world = World::on(broker.address()).await;
     let topic = world.topic("events");
     let mut soak = {
         let flow = Flow::start(world.kafka.clone(), topic.clone(), 0, Duration::ZERO);
@@ -223,7 +268,9 @@ async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
             numbers: Vec::new(),
             cuts: Vec::new(),
             flow,
+            began: Instant::now(),
             story: Vec::new(),
+            warned: Vec::new(),
         }
     };
     let setup = soak.setup(None);
@@ -239,8 +286,14 @@ async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
 
     soak.start().await;
     soak.flow = Flow::start(soak.world.kafka.clone(), topic, size.records, size.during);
-    let (mut moments, began, mut was_away) = (moments(), Instant::now(), false);
+    let (mut moments, began) = (moments(), Instant::now());
+    let (mut has_died, mut was_away) = (false, false);
+    soak.began = began;
     while began.elapsed() < size.during {
+        if !has_died && began.elapsed() > size.during / 5 {
+            has_died = true;
+            soak.restart(&broker).await;
+        }
         if !was_away && began.elapsed() > size.during / 2 {
             was_away = true;
             soak.outage(size.outage).await;
@@ -297,17 +350,25 @@ async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
             unexplained.push((*sent, *count));
         }
     }
+    if let Some((sent, _)) = unexplained.first() {
+        for (front, sendings) in soak.fronts() {
+            for (at, _) in sendings.iter().filter(|(_, other)| other == sent) {
+                let at = at.duration_since(soak.began).as_secs_f64();
+                eprintln!("{sent:?} was sent through {front} at {at:.1} s");
+            }
+        }
+        eprintln!("{}\n{}", soak.story.join("\n"), soak.warned.join("\n"));
+    }
     eprintln!(
-        "{} deliveries, {again} again; {} were under way at a cut; {:?}",
+        "{} deliveries, {again} again; {} were under way at a cut; {} unexplained",
         counts.len(),
         under_way.len(),
-        soak.story
+        unexplained.len(),
     );
     assert!(
         unexplained.is_empty(),
-        "{} came again and were not under way, such as {:?}: {:?}",
+        "{} came again and were not under way, such as {:?}",
         unexplained.len(),
-        &unexplained[..unexplained.len().min(5)],
-        soak.story
+        &unexplained[..unexplained.len().min(20)],
     );
 }

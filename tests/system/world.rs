@@ -42,11 +42,21 @@ pub fn python() -> String {
     variable("WORLD_PYTHON")
 }
 
+/// Where `localstack/up` keeps what it has fetched.
+pub fn fetched() -> String {
+    variable("WORLD_CACHE")
+}
+
 impl World {
     /// New names, and an empty database.
     pub async fn new() -> Self {
+        Self::on(&variable("WORLD_KAFKA_BROKERS")).await
+    }
+
+    /// The same on other brokers.
+    pub async fn on(brokers: &str) -> Self {
         let number = RandomState::new().hash_one(std::process::id());
-        let (brokers, sqs) = (variable("WORLD_KAFKA_BROKERS"), variable("WORLD_SQS_ENDPOINT"));
+        let (brokers, sqs) = (brokers.to_owned(), variable("WORLD_SQS_ENDPOINT"));
         for needed in ["WORLD_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
             variable(needed);
         }
