@@ -4,6 +4,7 @@
 //! `cargo test` has it run for some seconds, `make soak` for minutes. The seed is printed; with it the same
 //! things happen at the same moments.
 
+mod cuts;
 mod flow;
 mod front;
 
@@ -12,6 +13,7 @@ use crate::load::{Moments, moments};
 use crate::product::{Product, Setup};
 use crate::world::World;
 use crate::{eventually, secs};
+use cuts::Cuts;
 use flow::{Flow, PARTITIONS};
 use front::{Front, Sent, Weather};
 use serde_json::json;
@@ -53,15 +55,6 @@ struct Member {
     _setup: Setup,
 }
 
-/// What of a front may come twice: it was cut off from its offsets.
-struct Cut {
-    front: usize,
-    /// What was committed then.
-    committed: HashMap<i32, i64>,
-    /// When it went on, and where the partitions ended; `None` if it never did.
-    on: Option<(Instant, Vec<i64>)>,
-}
-
 struct Soak {
     world: World,
     weather: Arc<Weather>,
@@ -70,7 +63,7 @@ struct Soak {
     past: Vec<(usize, Front)>,
     started: usize,
     numbers: Vec<usize>,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     flow: Flow,
     began: Instant,
     /// What was done when, to which front's consumer.
@@ -108,6 +101,7 @@ impl Soak {
             .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
         self.warned
             .extend(warnings.map(|line| format!("{front}: {line}")));
+        self.cuts.read(front, log);
     }
 
     async fn start(&mut self) {
@@ -125,8 +119,11 @@ impl Soak {
     }
 
     async fn committed(&self) -> HashMap<i32, i64> {
+        let at = Instant::now();
         let topic = self.world.topic("events");
-        self.world.kafka.committed(self.world.group(), &topic).await
+        let committed = self.world.kafka.committed(self.world.group(), &topic).await;
+        self.cuts.stand(at, &committed, self.flow.ends());
+        committed
     }
 
     async fn stop(&mut self, place: usize) {
@@ -135,6 +132,7 @@ impl Soak {
         member.product.terminate();
         let status = member.product.ended().await;
         self.tell("stopped", number);
+        self.committed().await;
         self.keep(number, &member.product.stderr());
         assert_eq!(
             status.code(),
@@ -149,13 +147,10 @@ impl Soak {
         let (mut member, number) = (self.members.remove(place), self.numbers.remove(place));
         self.tell("kill", number);
         member.product.kill().await;
-        self.keep(number, &member.product.stderr());
         // Nobody has its partitions before its session is over.
-        self.cuts.push(Cut {
-            front: number,
-            committed: self.committed().await,
-            on: None,
-        });
+        let committed = self.committed().await;
+        self.cuts.killed(number, committed);
+        self.keep(number, &member.product.stderr());
         self.past.push((number, member.front));
     }
 
@@ -164,11 +159,7 @@ impl Soak {
         let committed = self.committed().await;
         self.members[place].product.pause();
         tokio::time::sleep(long).await;
-        self.cuts.push(Cut {
-            front: self.numbers[place],
-            committed,
-            on: Some((Instant::now(), self.flow.ends())),
-        });
+        self.cuts.mended(self.numbers[place], committed, self.flow.ends());
         self.members[place].product.resume();
     }
 
@@ -193,11 +184,7 @@ impl Soak {
 
     fn cut_all(&mut self, committed: &HashMap<i32, i64>) {
         for front in &self.numbers {
-            self.cuts.push(Cut {
-                front: *front,
-                committed: committed.clone(),
-                on: Some((Instant::now(), self.flow.ends())),
-            });
+            self.cuts.mended(*front, committed.clone(), self.flow.ends());
         }
     }
 
@@ -229,26 +216,6 @@ impl Soak {
         }
         counts
     }
-
-    /// How often each delivery may have been sent again: for each cut, what its process had sent and nobody
-    /// knew of, and what it still had when it went on.
-    fn under_way(&self) -> HashMap<Sent, usize> {
-        let fronts = self.fronts();
-        let mut again = HashMap::new();
-        for cut in &self.cuts {
-            let sent = fronts[&cut.front].iter().filter(|(at, (partition, offset, _))| {
-                let unknown = *offset >= cut.committed.get(partition).copied().unwrap_or(0);
-                let had = cut.on.as_ref().is_none_or(|(on, ends)| {
-                    at < on || *offset < ends[usize::try_from(*partition).expect("fits")]
-                });
-                unknown && had
-            });
-            for sent in sent.map(|(_, sent)| *sent).collect::<HashSet<_>>() {
-                *again.entry(sent).or_default() += 1;
-            }
-        }
-        again
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,7 +233,7 @@ async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
             past: Vec::new(),
             started: 0,
             numbers: Vec::new(),
-            cuts: Vec::new(),
+            cuts: Cuts::default(),
             flow,
             began: Instant::now(),
             story: Vec::new(),
@@ -342,7 +309,7 @@ async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
         "deliveries: {:?}",
         soak.story
     );
-    let under_way = soak.under_way();
+    let under_way = soak.cuts.under_way(&soak.fronts());
     let (mut again, mut unexplained) = (0, Vec::new());
     for (sent, count) in &counts {
         again += count - 1;

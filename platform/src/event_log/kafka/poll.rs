@@ -64,10 +64,13 @@ impl ConsumerContext for Member {
         }
         let taken = partitions(list);
         let drained = self.mailbox.revoked(taken.clone());
-        // What is lost has another owner already, and nothing can be committed for it any more.
-        if !consumer.assignment_lost()
-            && !self.mailbox.is_closing()
-            && drained.recv_timeout(DRAIN) == Err(RecvTimeoutError::Timeout)
+        if consumer.assignment_lost() {
+            // It has another owner already, and nothing can be committed for it any more.
+            tracing::warn!(
+                partitions = taken.len(),
+                "partitions are lost: the group has given this member up; some records will be seen again"
+            );
+        } else if !self.mailbox.is_closing() && drained.recv_timeout(DRAIN) == Err(RecvTimeoutError::Timeout)
         {
             tracing::warn!(
                 partitions = taken.len(),
