@@ -28,6 +28,7 @@ mod outages;
 mod page;
 mod problem;
 mod publish;
+mod rate;
 mod subscriptions;
 mod target_fields;
 mod targets;

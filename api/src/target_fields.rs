@@ -3,6 +3,7 @@
 use crate::Config;
 use crate::json::{Checks, change};
 use crate::problem::Problem;
+use crate::rate::RateBody;
 use crate::text::{Span, Time, plain};
 use platform::catalog::{Change, NewTarget, Target, TargetPatch};
 use schemas::egress;
@@ -22,8 +23,6 @@ const MAX_HEADER_BYTES: usize = 8 * 1024;
 const LEAST_TIMEOUT: Duration = Duration::from_millis(100);
 /// One attempt takes at most this long.
 const MOST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Attempts per second at most, whatever the target's rate limit.
-const MOST_RATE: u32 = 100_000;
 
 /// A target: where deliveries go.
 #[derive(Serialize, ToSchema)]
@@ -48,8 +47,8 @@ pub struct TargetBody {
     /// `active`, `disabled` or `unverified`; changed with `enable` and `disable`.
     #[schema(value_type = StateWord)]
     state: TargetState,
-    /// Attempts per second at most; null for no limit of its own.
-    rate_limit: Option<u32>,
+    /// Attempts per second at most as a number, per minute as text such as `30/minute`; null for no limit of its own.
+    rate_limit: Option<RateBody>,
     /// Its own retry policy; null for the server's.
     retry_policy: Option<RetryPolicyBody>,
     /// Its own time limit for one attempt; null for the server's.
@@ -82,7 +81,7 @@ impl From<Target> for TargetBody {
             headers: target.headers.into_iter().collect(),
             contact: target.contact,
             state: target.state,
-            rate_limit: target.rate_limit,
+            rate_limit: target.rate_limit.map(RateBody::from),
             retry_policy: target.retry.map(RetryPolicyBody::from),
             timeout: target.timeout.map(Span),
             created_at: Time(target.created_at),
@@ -192,9 +191,9 @@ pub struct NewTargetBody {
     contact: Option<String>,
     #[schema(ignore)]
     state: Option<IgnoredAny>,
-    /// Attempts per second at most.
-    #[schema(minimum = 1, maximum = 100_000)]
-    rate_limit: Option<u32>,
+    /// Attempts at most: a number of them per second, or text such as `30/minute`. What comes faster waits its turn,
+    /// which is no attempt.
+    rate_limit: Option<RateBody>,
     /// Its own retry policy.
     retry_policy: Option<RetryPolicyBody>,
     /// Its own time limit for one attempt: 100ms to 60s.
@@ -221,7 +220,9 @@ impl NewTargetBody {
                 .map_or_else(Vec::new, |map| headers(&mut checks, map)),
             contact: self.contact.map(|text| checks.take("contact", contact(text))),
             state: TargetState::Active,
-            rate_limit: self.rate_limit.map(|limit| checks.take("rateLimit", rate(limit))),
+            rate_limit: self
+                .rate_limit
+                .and_then(|rate| checks.take("rateLimit", rate.check().map(Some))),
             retry: self.retry_policy.map(|policy| policy.check(&mut checks, config)),
             timeout: self.timeout.map(|span| checks.take("timeout", timeout(span))),
         };
@@ -253,10 +254,10 @@ pub struct TargetPatchBody {
     contact: Change<Option<String>>,
     #[schema(ignore)]
     state: Option<IgnoredAny>,
-    /// Attempts per second at most.
+    /// Attempts at most: a number of them per second, or text such as `30/minute`.
     #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
-    rate_limit: Change<Option<u32>>,
+    #[schema(value_type = Option<RateBody>)]
+    rate_limit: Change<Option<RateBody>>,
     /// Its own retry policy, as a whole: what is left out is as the server's configuration says.
     #[serde(default, deserialize_with = "change")]
     #[schema(value_type = Option<RetryPolicyBody>)]
@@ -288,7 +289,9 @@ impl TargetPatchBody {
             },
             contact: checks.change("contact", self.contact, |text| text.map(contact).transpose()),
             state: Change::Keep,
-            rate_limit: checks.change("rateLimit", self.rate_limit, |limit| limit.map(rate).transpose()),
+            rate_limit: checks.change("rateLimit", self.rate_limit, |rate| {
+                rate.map(RateBody::check).transpose()
+            }),
             retry: match self.retry_policy {
                 Change::Keep => Change::Keep,
                 Change::Set(policy) => Change::Set(policy.map(|policy| policy.check(&mut checks, config))),
@@ -327,16 +330,6 @@ fn contact(text: String) -> Result<String, String> {
         let shown: String = text.chars().take(80).collect();
         Err(format!(
             "{shown:?} is not an e-mail address such as ops@example.com"
-        ))
-    }
-}
-
-fn rate(limit: u32) -> Result<u32, String> {
-    if (1..=MOST_RATE).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(format!(
-            "{limit} is not between 1 and {MOST_RATE} (attempts per second); null for no limit"
         ))
     }
 }

@@ -137,6 +137,7 @@ mod tests {
                 key(2, Some(1_700_000_001_000)),
                 key(3, Some(1_700_000_000_000)),
             ],
+            rate_limit: None,
             retry: None,
             timeout: None,
         };

@@ -22,6 +22,7 @@ mod filters;
 mod listen;
 mod matching;
 mod migrate;
+mod rates;
 mod subscriptions;
 mod targets;
 mod tenants;

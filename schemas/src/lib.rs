@@ -14,6 +14,7 @@
 //! | [`delivery`] | one event for one target: the message that waits in a queue |
 //! | [`wire`] | a delivery as a queue message: body and one attribute |
 //! | [`target`] | where deliveries go: address, headers, secrets, policy |
+//! | [`rate`] | how often a target may be sent to |
 //! | [`pattern`] | which event types a filter wants |
 //! | [`history`] | what happened: the records of the attempts topic |
 //! | [`outcome`] | what an answer means |
@@ -31,6 +32,7 @@ pub mod history;
 pub mod ids;
 pub mod outcome;
 pub mod pattern;
+pub mod rate;
 pub mod schedule;
 pub mod signature;
 pub mod target;

@@ -1,6 +1,7 @@
 //! Where deliveries go: address, headers, secrets, policy.
 
 use crate::ids::{TargetId, Tenant};
+use crate::rate::RateLimit;
 use crate::schedule::RetryPolicy;
 use crate::time::Millis;
 use std::fmt;
@@ -91,6 +92,8 @@ pub struct TargetDetails {
     pub state: TargetState,
     /// All secrets that signed when this was read, the newest first; see [`TargetDetails::keys_at`].
     pub keys: Vec<LiveKey>,
+    /// How often it may be sent to; `None` for no limit of its own.
+    pub rate_limit: Option<RateLimit>,
     /// Its own retry policy, where it differs from the configured one.
     pub retry: Option<RetryPolicy>,
     /// Its own time limit for one attempt, where it differs from the configured one.

@@ -91,6 +91,21 @@ async fn a_patch_tells_null_from_absent() {
         assert!(emptied[field].is_null(), "{field}");
     }
     assert_eq!(emptied["headers"], json!({}));
+    for (given, shown) in [
+        (json!("30/minute"), json!("30/minute")),
+        (json!("7/second"), json!(7)),
+    ] {
+        let set = world.patch(&path, json!({"rateLimit": given})).await.expect(200);
+        assert_eq!(set["rateLimit"], shown);
+        assert_eq!(world.get(&path).await.expect(200)["rateLimit"], shown);
+    }
+    assert_eq!(
+        world
+            .patch(&path, json!({"rateLimit": "5"}))
+            .await
+            .invalid_fields(),
+        ["rateLimit"]
+    );
     assert_eq!(
         world.patch(&path, json!({"url": null})).await.invalid_fields(),
         ["url"]
@@ -140,9 +155,9 @@ async fn a_wrong_type_names_its_field_what_was_found_and_what_would_be_right() {
     let table = [
         (json!({"url": 5}), "url", "integer `5`, expected a string"),
         (
-            json!({"url": "https://a.example/", "rateLimit": "5"}),
+            json!({"url": "https://a.example/", "rateLimit": true}),
             "rateLimit",
-            "string \"5\", expected u32",
+            "boolean `true`, expected a number of attempts per second, or a rate such as \"30/minute\"",
         ),
         (
             json!({"url": "https://a.example/", "timeout": 15}),

@@ -1,6 +1,7 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
 use super::db::{self, Dialect, Sql, bounded};
+use super::rates::rate;
 use super::targets::{duration, from_json, state};
 use super::{Catalog, CatalogError};
 use schemas::ids::{TargetId, Tenant};
@@ -57,7 +58,7 @@ impl Catalog {
         let rows = bounded(async {
             let rows = sqlx::query(
                 "SELECT t.tenant, t.url, t.headers, t.contact, t.state, t.retry, t.timeout_ms, k.sealed, \
-                 k.expires_at \
+                 k.expires_at, t.rate_limit, t.rate_limit_minute \
                  FROM targets t \
                  LEFT JOIN target_secrets k ON k.target = t.id AND (k.expires_at IS NULL OR k.expires_at > $1) \
                  WHERE t.id = $2 ORDER BY k.id DESC",
@@ -94,6 +95,7 @@ impl Catalog {
             contact: row.try_get(3)?,
             state: state(row, 4)?,
             keys,
+            rate_limit: rate(row, 9)?,
             retry: from_json(row, 5)?,
             timeout: duration(row, 6)?,
         }))

@@ -11,13 +11,18 @@ use super::{Catalog, CatalogError};
 use sqlx::{AssertSqlSafe, Row};
 
 /// What there is to apply, in order: version, name, SQL. Never change one that was released.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "catalog", include_str!("../../migrations/0001_catalog.sql")),
     (2, "history", include_str!("../../migrations/0002_history.sql")),
     (
         3,
         "change marks",
         include_str!("../../migrations/0003_change_marks.sql"),
+    ),
+    (
+        4,
+        "rate per minute",
+        include_str!("../../migrations/0004_rate_per_minute.sql"),
     ),
 ];
 

@@ -1,10 +1,12 @@
 //! Targets and their secrets.
 
 use super::db::{self, Write, broken, is_reference};
+use super::rates::{rate, rate_by};
 use super::tenants::{no_tenant, page_of};
 use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
 use crate::secrets::new_whsec;
 use schemas::ids::{SubscriptionId, TargetId, Tenant};
+use schemas::rate::Period;
 use schemas::target::{SigningKey, TargetState};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -15,8 +17,8 @@ use std::time::Duration;
 pub const MAX_LIVE_SECRETS: usize = 10;
 
 /// What [`target_row`] reads, in its order.
-const COLUMNS: &str =
-    "id, url, description, headers, contact, state, rate_limit, retry, timeout_ms, created_at, updated_at";
+const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
+     timeout_ms, created_at, updated_at";
 
 impl Catalog {
     /// Makes a target; returns its secret (`whsec_…`) too, which cannot be shown again.
@@ -60,8 +62,8 @@ impl Catalog {
             target.id = TargetId(self.next_id());
             let made = sqlx::query(
                 "INSERT INTO targets (tenant, id, url, description, headers, contact, state, rate_limit, \
-                 retry, timeout_ms, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING",
+                 rate_limit_minute, retry, timeout_ms, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING",
             )
             .bind(tenant.as_str())
             .bind(target.id.0)
@@ -70,7 +72,8 @@ impl Catalog {
             .bind(json(&target.headers)?)
             .bind(target.contact.as_deref())
             .bind(target.state.as_str())
-            .bind(target.rate_limit.map(i64::from))
+            .bind(rate_by(target.rate_limit, Period::Second))
+            .bind(rate_by(target.rate_limit, Period::Minute))
             .bind(target.retry.as_ref().map(json).transpose()?)
             .bind(target.timeout.map(whole_millis))
             .bind(now.0)
@@ -192,14 +195,15 @@ impl Catalog {
         sqlx::query(
             "UPDATE targets SET url = $1, description = $2, headers = $3, contact = $4, state = $5, \
              disabled_reason = CASE WHEN $5 = 'disabled' THEN disabled_reason END, \
-             rate_limit = $6, retry = $7, timeout_ms = $8 WHERE id = $9",
+             rate_limit = $6, rate_limit_minute = $7, retry = $8, timeout_ms = $9 WHERE id = $10",
         )
         .bind(&new.url)
         .bind(new.description.as_deref())
         .bind(json(&new.headers)?)
         .bind(new.contact.as_deref())
         .bind(new.state.as_str())
-        .bind(new.rate_limit.map(i64::from))
+        .bind(rate_by(new.rate_limit, Period::Second))
+        .bind(rate_by(new.rate_limit, Period::Minute))
         .bind(new.retry.as_ref().map(json).transpose()?)
         .bind(new.timeout.map(whole_millis))
         .bind(id.0)
@@ -345,15 +349,11 @@ fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
         headers: from_json(row, 3)?.unwrap_or_default(),
         contact: row.try_get(4)?,
         state: state(row, 5)?,
-        rate_limit: row
-            .try_get::<Option<i64>, _>(6)?
-            .map(u32::try_from)
-            .transpose()
-            .map_err(|_| broken(row, 6))?,
-        retry: from_json(row, 7)?,
-        timeout: duration(row, 8)?,
-        created_at: db::millis(row, 9)?,
-        updated_at: db::millis(row, 10)?,
+        rate_limit: rate(row, 6)?,
+        retry: from_json(row, 8)?,
+        timeout: duration(row, 9)?,
+        created_at: db::millis(row, 10)?,
+        updated_at: db::millis(row, 11)?,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The catalog's rows and errors.
 
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
+use schemas::rate::RateLimit;
 use schemas::schedule::RetryPolicy;
 use schemas::target::TargetState;
 use schemas::time::Millis;
@@ -99,8 +100,8 @@ pub struct Target {
     pub contact: Option<String>,
     /// Whether it takes deliveries.
     pub state: TargetState,
-    /// Attempts per second at most.
-    pub rate_limit: Option<u32>,
+    /// How often it may be sent to.
+    pub rate_limit: Option<RateLimit>,
     /// Its own retry policy.
     pub retry: Option<RetryPolicy>,
     /// Its own time limit for one attempt.
@@ -125,7 +126,7 @@ pub struct NewTarget {
     /// See [`Target::state`].
     pub state: TargetState,
     /// See [`Target::rate_limit`].
-    pub rate_limit: Option<u32>,
+    pub rate_limit: Option<RateLimit>,
     /// See [`Target::retry`].
     pub retry: Option<RetryPolicy>,
     /// See [`Target::timeout`].
@@ -146,7 +147,7 @@ pub struct TargetPatch {
     /// See [`Target::state`].
     pub state: Change<TargetState>,
     /// See [`Target::rate_limit`].
-    pub rate_limit: Change<Option<u32>>,
+    pub rate_limit: Change<Option<RateLimit>>,
     /// See [`Target::retry`].
     pub retry: Change<Option<RetryPolicy>>,
     /// See [`Target::timeout`].

@@ -3,6 +3,7 @@
 use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
 use platform::catalog::{CatalogError, Change, NewTarget, Target, TargetPatch};
 use schemas::ids::{MAX_NUMERIC_ID, TargetId};
+use schemas::rate::{MAX_RATE, Period, RateLimit};
 use schemas::schedule::RetryPolicy;
 use schemas::signature::parse_secret;
 use schemas::target::TargetState;
@@ -32,7 +33,7 @@ fn full_target() -> NewTarget {
         ],
         contact: Some("ops@hooks.example".to_owned()),
         state: TargetState::Unverified,
-        rate_limit: Some(u32::MAX),
+        rate_limit: RateLimit::new(MAX_RATE, Period::Minute),
         retry: Some(RetryPolicy {
             window: Duration::from_secs(3600),
             first: Duration::from_millis(1500),
@@ -121,7 +122,7 @@ async fn patches_at_once_are_made_one_after_the_other(store: Store) {
     let other = store.open().await;
     // Each of two processes sets one field: a lost update would leave one as it was.
     let rate = TargetPatch {
-        rate_limit: Change::Set(Some(7)),
+        rate_limit: Change::Set(RateLimit::new(7, Period::Second)),
         ..TargetPatch::default()
     };
     let description = TargetPatch {
@@ -137,7 +138,7 @@ async fn patches_at_once_are_made_one_after_the_other(store: Store) {
         one.unwrap();
         two.unwrap();
         let after = catalog.get_target(&acme, made.id).await.unwrap();
-        assert_eq!(after.rate_limit, Some(7));
+        assert_eq!(after.rate_limit, RateLimit::new(7, Period::Second));
         assert_eq!(after.description.as_deref(), Some("seven"));
     }
 }
