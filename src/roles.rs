@@ -4,6 +4,8 @@ use crate::failure::Failure;
 use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
 use crate::selection::Selection;
+use dispatcher::gate::breaker::BreakerPolicy;
+use dispatcher::gate::limit::Bounds;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::config::{Config, Payloads, QueueKind, SpillBy, Topic};
@@ -269,12 +271,25 @@ impl Process {
     }
 
     fn dispatcher(&self) -> Role {
-        let delivery = &self.config.delivery;
+        let (delivery, breaker) = (&self.config.delivery, &self.config.breaker);
         let settings = dispatcher::Config {
             timeout: delivery.timeout.0,
             connect_timeout: delivery.connect_timeout.0,
             concurrency: delivery.concurrency,
-            per_target: delivery.per_target,
+            per_target: Bounds::new(
+                delivery.per_target_min,
+                delivery.per_target_start,
+                delivery.per_target,
+            ),
+            tenant_share: delivery.tenant_share,
+            breaker: BreakerPolicy {
+                min_attempts: breaker.min_attempts,
+                share: breaker.share,
+                window: breaker.window.0,
+                open: breaker.open.0,
+                open_max: breaker.open_max.0,
+            },
+            dispatchers: delivery.dispatchers,
             response_limit: delivery.response_limit.0,
             retry_after_cap: delivery.retry_after_cap.0,
             retry: self.config.retry_policy(),

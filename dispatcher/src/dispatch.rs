@@ -1,8 +1,10 @@
 //! One message from receipt to its next step.
 
 use crate::client::{Answer, HttpClient};
+use crate::gate::bucket::Rate;
+use crate::gate::{Ask, Sign};
 use crate::payload::{NoPayload, Payloads};
-use crate::permits::TargetPermits;
+use crate::permits::{Entrant, Entry, Permit, Permits, put_off};
 use crate::request;
 use crate::targets::{ReadyTarget, Targets};
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use schemas::schedule::{Next, RetryPolicy, chance_of, hop, next_attempt};
 use schemas::target::TargetState;
 use schemas::time::Millis;
 use schemas::wire;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What happens to a message next. All but `Done` are sent before it is deleted.
@@ -24,9 +27,9 @@ use std::time::{Duration, Instant};
 pub enum Step {
     /// Nothing: it was delivered, or its target takes no deliveries.
     Done,
-    /// To the retry queue: it failed, and is due again or given up.
+    /// To the retry queue: it failed, or its target is left alone for now; it is due again or given up.
     Retry(OutMessage),
-    /// To the slow lane, for a while: its target has no permit free, or something of ours is away. Sent
+    /// To the slow lane, for a while: there is no permit for it, or something of ours is away. Sent
     /// as a new message: one that is only hidden again counts a receive each time, and ends in the
     /// dead-letter queue of its queue's redrive policy. Not an attempt.
     Slow(OutMessage),
@@ -34,10 +37,8 @@ pub enum Step {
     DeadLetter(OutMessage),
 }
 
-/// How long a message goes back for when something of ours is away.
-const POSTPONE: Duration = Duration::from_secs(5);
-/// How long a message waits in the slow lane.
-const SLOW: Duration = Duration::from_secs(1);
+/// Within this of its end a retry window is over, as in `schemas::schedule`.
+const END_MARGIN: Duration = Duration::from_secs(1);
 
 /// The stages of an attempt.
 pub struct Dispatch {
@@ -47,8 +48,8 @@ pub struct Dispatch {
     pub payloads: Payloads,
     /// How.
     pub client: HttpClient,
-    /// When: attempts at once per target.
-    pub permits: TargetPermits,
+    /// When: how much may be attempted at once, and what is left alone.
+    pub permits: Arc<Permits>,
     /// History.
     pub reporter: Reporter,
     /// The time.
@@ -59,12 +60,14 @@ pub struct Dispatch {
     pub retry_after_cap: Duration,
     /// The time limit of targets that have none of their own.
     pub timeout: Duration,
+    /// How many dispatchers share the targets' rate limits.
+    pub dispatchers: u32,
 }
 
 impl Dispatch {
-    /// Takes one message to its next step. Waiting is not an attempt: only a request that was begun,
-    /// or could not be begun because of the target, counts.
-    pub async fn message(&self, message: &InMessage) -> Step {
+    /// Takes one message, of the slow lane or not, to its next step. Waiting is not an attempt: only a request
+    /// that was begun, or could not be begun because of the target, counts.
+    pub async fn message(&self, message: &InMessage, slow: bool) -> Step {
         let delivery = match wire::decode(message.body.clone(), &message.attribute) {
             Ok(delivery) => delivery,
             Err(error) => {
@@ -80,7 +83,7 @@ impl Dispatch {
             }
             Err(error) => {
                 tracing::debug!(%error, "target not known and catalog away; postponed");
-                return Step::Slow(out(&delivery, POSTPONE));
+                return self.ours_is_away(&delivery);
             }
         };
         // Belt and braces: a delivery never reaches another tenant's target.
@@ -89,14 +92,46 @@ impl Dispatch {
             self.ended(&delivery, DeliveryStatus::Canceled);
             return Step::Done;
         }
-        let Some(_permit) = self.permits.acquire(delivery.target).await else {
-            return Step::Slow(out(&delivery, SLOW));
+        let end = delivery.accepted_at.plus(self.policy(&target).window);
+        let now = self.clock.now();
+        let ask = Ask {
+            rate: target
+                .details
+                .rate_limit
+                .map(|limit| Rate::share(limit, self.dispatchers)),
+            slow,
+            returned: delivery.due_at.is_some(),
+            left: end.since(now),
+            chance: chance_of(&delivery.id(), delivery.attempt),
+        };
+        let entrant = Entrant {
+            target: delivery.target,
+            tenant: &delivery.tenant,
+            first: delivery.attempt == 1,
+            ask,
+        };
+        // The window ends for what waits too. Only what finds no place in the dispatch lane has one more chance: a
+        // last attempt is due at the very end.
+        let is_over = now.plus(END_MARGIN) >= end;
+        let permit = match self.permits.enter(entrant).await {
+            Entry::In(permit) => permit,
+            Entry::Slow(why, wait) if !(is_over && slow) => {
+                put_off(why);
+                return Step::Slow(out(&delivery, wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY)));
+            }
+            Entry::Later(why, wait) if !is_over => {
+                put_off(why);
+                return Step::Retry(postponed(delivery, now, now.plus(wait.max(LEAST_WAIT)).min(end)));
+            }
+            Entry::Slow(why, _) | Entry::Later(why, _) => {
+                return Step::Retry(given_up(delivery, why.word(), now));
+            }
         };
         match self.payloads.fetch(&delivery).await {
-            Ok(payload) => self.attempt(delivery, &target, payload).await,
+            Ok(payload) => self.attempt(delivery, &target, payload, permit).await,
             Err(NoPayload::Away(why)) => {
                 tracing::debug!(%why, "payload not to be had now; postponed");
-                Step::Slow(out(&delivery, POSTPONE))
+                self.ours_is_away(&delivery)
             }
             Err(NoPayload::Lost(why)) => {
                 tracing::error!(delivery = %delivery.id(), %why, "the payload is lost; the delivery is given up");
@@ -106,13 +141,30 @@ impl Dispatch {
                     Err(AttemptError::PayloadMissing),
                     self.clock.now(),
                     Duration::ZERO,
+                    permit,
                 )
                 .await
             }
         }
     }
 
-    async fn attempt(&self, delivery: Delivery, target: &ReadyTarget, payload: Bytes) -> Step {
+    fn policy<'t>(&'t self, target: &'t ReadyTarget) -> &'t RetryPolicy {
+        target.details.retry.as_ref().unwrap_or(&self.retry)
+    }
+
+    /// Back for a while: what is missing is ours, and no affair of the target's.
+    fn ours_is_away(&self, delivery: &Delivery) -> Step {
+        let chance = chance_of(&delivery.id(), delivery.attempt);
+        Step::Slow(out(delivery, self.permits.ours_is_away(chance)))
+    }
+
+    async fn attempt(
+        &self,
+        delivery: Delivery,
+        target: &ReadyTarget,
+        payload: Bytes,
+        permit: Permit,
+    ) -> Step {
         let started_at = self.clock.now();
         let started = Instant::now();
         let answer = match request::build(target, &delivery, payload, started_at) {
@@ -125,7 +177,7 @@ impl Dispatch {
             }
             None => Err(AttemptError::Blocked),
         };
-        self.after(delivery, target, answer, started_at, started.elapsed())
+        self.after(delivery, target, answer, started_at, started.elapsed(), permit)
             .await
     }
 
@@ -137,6 +189,7 @@ impl Dispatch {
         answer: Result<Answer, AttemptError>,
         started_at: Millis,
         took: Duration,
+        permit: Permit,
     ) -> Step {
         let now = self.clock.now();
         let seen = answer
@@ -144,6 +197,11 @@ impl Dispatch {
             .map(|answer| (answer.status, answer.retry_after.as_deref()))
             .map_err(|error| *error);
         let outcome = judge(seen, now, self.retry_after_cap);
+        let asks = match outcome {
+            Outcome::Retry { after } => after,
+            Outcome::Delivered | Outcome::Gone | Outcome::Rejected => None,
+        };
+        permit.end(Sign::of(seen.map(|(status, _)| status)), asks);
         metrics::histogram!(names::ATTEMPT_DURATION).record(took.as_secs_f64());
         let number = delivery.attempt;
         let mut record = AttemptRecord::new(&delivery, DeliveryStatus::Delivered, number, now);
@@ -155,7 +213,7 @@ impl Dispatch {
                 ("delivered", Step::Done)
             }
             Outcome::Retry { after } => {
-                let policy = target.details.retry.as_ref().unwrap_or(&self.retry);
+                let policy = self.policy(target);
                 let chance = chance_of(&delivery.id(), number);
                 let next = next_attempt(policy, number, delivery.accepted_at, now, after, chance);
                 let due_at = match next {
@@ -207,6 +265,23 @@ impl Dispatch {
         let record = AttemptRecord::new(delivery, status, made, self.clock.now());
         self.reporter.report(HistoryRecord::Attempt(record));
     }
+}
+
+/// The soonest that a delivery comes back which has to wait.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+/// The message of the same attempt at a later time, for the retry queue.
+fn postponed(mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
+    delivery.due_at = Some(due_at);
+    out(&delivery, hop(now, due_at, MAX_DELAY))
+}
+
+/// The message of a delivery whose window ended while it waited, for the retry queue: what it tells is the attempts
+/// that were made, and why the last of them failed, or `why` there was none.
+fn given_up(mut delivery: Delivery, why: &str, now: Millis) -> OutMessage {
+    delivery.attempt = delivery.attempt.saturating_sub(1);
+    let why = delivery.reason.take().unwrap_or_else(|| why.to_owned());
+    next_try(delivery, None, why, now)
 }
 
 /// The message of the next attempt, for the retry queue; without `due_at` there is none, and the

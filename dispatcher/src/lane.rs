@@ -72,8 +72,9 @@ impl Lane {
         let dispatch = self.dispatch;
         let handle = |message: InMessage, permit| {
             let (dispatch, exits) = (dispatch.clone(), exits.clone());
+            let slow = exits.name == QueueName::Slow;
             async move {
-                let step = dispatch.message(&message).await;
+                let step = dispatch.message(&message, slow).await;
                 exits.leave(message, step).await;
                 // Held to the end: what runs stays bounded while the queue is slow to delete.
                 drop(permit);

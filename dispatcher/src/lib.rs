@@ -1,7 +1,7 @@
 //! Dispatch queue → POST → outcome → next step.
 //!
-//! A permit is taken before a message is received. The delivery's target is looked up, its payload
-//! fetched, the request signed and sent, and the answer judged. The next step is made durable before the
+//! A permit of the lane is taken before a message is received. The delivery's target is looked up; whether it may be
+//! sent to now is asked of its gate, and what may not goes to the slow lane or the retry queue. The payload is fetched, the request signed and sent, and the answer judged. The next step is made durable before the
 //! message is deleted: nothing for a delivered one, a message in the retry queue for a failed one. The
 //! attempt is reported to history on the way.
 //!
@@ -9,7 +9,8 @@
 //! |---|---|
 //! | [`dispatch`] | one message from receipt to its next step |
 //! | [`lane`] | two lanes, so that a target without a free permit holds nobody up |
-//! | [`permits`] | attempts at once per target |
+//! | [`permits`] | who may be attempted now: targets, tenants, retries |
+//! | [`gate`] | one target's limit, breaker, `Retry-After` and rate limit: pure decisions |
 //! | [`targets`] | what is remembered of a target, ready to send |
 //! | [`payload`] | the payload, wherever it is |
 //! | [`request`] | headers and signature |
@@ -19,6 +20,7 @@
 pub mod client;
 pub mod config;
 pub mod dispatch;
+pub mod gate;
 pub mod guard;
 pub mod lane;
 pub mod payload;
@@ -32,7 +34,7 @@ use client::HttpClient;
 use dispatch::Dispatch;
 use lane::Lane;
 use payload::Payloads;
-use permits::TargetPermits;
+use permits::Permits;
 use platform::clock::Clock;
 use platform::delivery_queue::{DeliveryQueue, QueueName};
 use platform::event_log::EventLog;
@@ -40,6 +42,7 @@ use platform::follow::Follower;
 use platform::payload_store::PayloadStore;
 use platform::report::Reporter;
 use std::sync::Arc;
+use std::time::Duration;
 use targets::Targets;
 use tokio_util::sync::CancellationToken;
 
@@ -70,21 +73,20 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
+    let permits = Permits::new(config.gate_rules(), config.shares());
     let dispatch = Arc::new(Dispatch {
         targets: Targets::new(parts.catalog),
         payloads: Payloads::new(parts.payloads, parts.log),
         client: HttpClient::new(&config),
-        permits: TargetPermits::new(config.per_target),
+        permits: permits.clone(),
         reporter: parts.reporter,
         clock: parts.clock,
         retry: config.retry,
         retry_after_cap: config.retry_after_cap,
         timeout: config.timeout,
+        dispatchers: config.dispatchers,
     });
-    // First attempts and retries that are due keep most of the capacity; what waits for a slow
-    // target's permit gets an eighth.
-    let slow = (config.concurrency / 8).max(1);
-    let fast = (config.concurrency - slow).max(1);
+    let (fast, slow) = (config.fast(), config.slow());
     let visibility = config.visibility();
     let dispatching = Lane::new(
         parts.queue.clone(),
@@ -95,6 +97,20 @@ pub async fn run(
     );
     let slow = Lane::new(parts.queue, QueueName::Slow, slow, visibility, dispatch);
     ready();
-    tokio::join!(dispatching.run(shutdown.clone()), slow.run(shutdown));
+    let tidying = tidy(&permits, &shutdown);
+    tokio::join!(
+        dispatching.run(shutdown.clone()),
+        slow.run(shutdown.clone()),
+        tidying
+    );
     Ok(())
+}
+
+/// How often idle targets are forgotten.
+const TIDY: Duration = Duration::from_secs(30);
+
+async fn tidy(permits: &Permits, shutdown: &CancellationToken) {
+    while tokio::time::timeout(TIDY, shutdown.cancelled()).await.is_err() {
+        permits.forget_idle();
+    }
 }

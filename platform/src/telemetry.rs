@@ -49,6 +49,8 @@ pub mod names {
     pub const SPILLED_BYTES: &str = "hookwright_spilled_bytes_total";
     /// Attempts running now.
     pub const INFLIGHT_DELIVERIES: &str = "hookwright_inflight_deliveries";
+    /// Deliveries that came up and had to wait, by `why`. Not attempts.
+    pub const DELIVERIES_POSTPONED: &str = "hookwright_deliveries_postponed_total";
     /// Circuit breakers open now.
     pub const BREAKERS_OPEN: &str = "hookwright_breakers_open";
     /// History records that could not be written.
@@ -161,6 +163,10 @@ fn describe() {
         "bytes of payloads put into the payload store"
     );
     metrics::describe_gauge!(names::INFLIGHT_DELIVERIES, "attempts running now");
+    metrics::describe_counter!(
+        names::DELIVERIES_POSTPONED,
+        "deliveries that came up and had to wait, by why"
+    );
     metrics::describe_gauge!(names::BREAKERS_OPEN, "circuit breakers open now");
     metrics::describe_counter!(
         names::HISTORY_DROPPED,

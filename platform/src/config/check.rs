@@ -1,7 +1,7 @@
 //! What must hold of a configuration beyond each key's own form.
 
 use super::error::ConfigError;
-use super::keys::{Config, Kafka, LogKind, Payloads, PayloadsKind, QueueKind, SpillBy};
+use super::keys::{Breaker, Config, Kafka, LogKind, Payloads, PayloadsKind, QueueKind, SpillBy};
 use crate::secrets::Sealer;
 use crate::telemetry;
 use schemas::avro::Framing;
@@ -70,6 +70,10 @@ impl Config {
         let at_least_one = [
             ("delivery.concurrency", self.delivery.concurrency),
             ("delivery.per_target", self.delivery.per_target),
+            ("delivery.per_target_start", self.delivery.per_target_start),
+            ("delivery.per_target_min", self.delivery.per_target_min),
+            ("delivery.dispatchers", self.delivery.dispatchers as usize),
+            ("breaker.min_attempts", self.breaker.min_attempts as usize),
             ("delivery.response_limit", self.delivery.response_limit.0),
             ("events.max_payload", self.events.max_payload.0),
             ("events.match_memory", self.events.match_memory.0),
@@ -83,6 +87,7 @@ impl Config {
                 return fail(key, "must be at least 1".into());
             }
         }
+        self.breaker.check(self.delivery.tenant_share)?;
         if self.delivery.timeout.0.is_zero() || self.delivery.timeout.0 > Duration::from_secs(60) {
             return fail(
                 "delivery.timeout",
@@ -196,6 +201,37 @@ impl Kafka {
     }
 }
 
+/// The longest that a circuit breaker may look back or stay open.
+const MAX_BREAKER: Duration = Duration::from_secs(24 * 3600);
+
+impl Breaker {
+    fn check(&self, tenant_share: f64) -> Result<(), ConfigError> {
+        for (key, share) in [
+            ("breaker.share", self.share),
+            ("delivery.tenant_share", tenant_share),
+        ] {
+            // Written so that a NaN fails too.
+            if !(share > 0.0 && share <= 1.0) {
+                let message = format!("{share} is not a share; write a number above 0, up to 1");
+                return Err(ConfigError::new(key, message));
+            }
+        }
+        let least = [
+            ("breaker.window", self.window.0, Duration::from_secs(1)),
+            ("breaker.open", self.open.0, Duration::from_secs(1)),
+            ("breaker.open_max", self.open_max.0, self.open.0),
+        ];
+        for (key, span, least) in least {
+            if span < least || span > MAX_BREAKER {
+                let least = humantime::format_duration(least);
+                let message = format!("must be between {least} and 1d");
+                return Err(ConfigError::new(key, message));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Payloads {
     fn check_spill(&self, queue: QueueKind) -> Result<(), ConfigError> {
         let prices = self.prices;
@@ -243,6 +279,42 @@ mod tests {
             "that of the server is always allowed"
         );
         assert_eq!(hours("queue.kind = \"sqs\""), 7 * 24);
+    }
+
+    #[test]
+    fn limits_and_breakers_say_what_they_may_be() {
+        let table = [
+            (
+                "delivery.per_target_start = 0",
+                "delivery.per_target_start: must be at least 1",
+            ),
+            (
+                "delivery.dispatchers = 0",
+                "delivery.dispatchers: must be at least 1",
+            ),
+            (
+                "delivery.tenant_share = 0.0",
+                "delivery.tenant_share: 0 is not a share",
+            ),
+            ("breaker.share = 1.5", "breaker.share: 1.5 is not a share"),
+            ("breaker.share = nan", "breaker.share: NaN is not a share"),
+            (
+                "breaker.min_attempts = 0",
+                "breaker.min_attempts: must be at least 1",
+            ),
+            (
+                "breaker.window = \"1ms\"",
+                "breaker.window: must be between 1s and 1d",
+            ),
+            (
+                "breaker.open_max = \"29s\"",
+                "breaker.open_max: must be between 30s and 1d",
+            ),
+        ];
+        for (flags, message) in table {
+            let error = Config::load(None, "", flags).unwrap_err().to_string();
+            assert!(error.contains(message), "{flags}: {error}");
+        }
     }
 
     #[test]

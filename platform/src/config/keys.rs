@@ -26,6 +26,7 @@ pub struct Config {
     pub aws: Aws,
     pub store: Store,
     pub delivery: Delivery,
+    pub breaker: Breaker,
     pub retry: Retry,
     pub secrets: Secrets,
     pub mail: Mail,
@@ -199,10 +200,26 @@ pub struct Delivery {
     pub connect_timeout: Span,
     pub concurrency: usize,
     pub per_target: usize,
+    pub per_target_start: usize,
+    pub per_target_min: usize,
+    pub tenant_share: f64,
+    pub dispatchers: u32,
     pub response_limit: Size,
     pub retry_after_cap: Span,
     pub allow_http: bool,
     pub allow_networks: Vec<IpNet>,
+}
+
+/// `[breaker]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Breaker {
+    pub min_attempts: u32,
+    pub share: f64,
+    pub window: Span,
+    pub open: Span,
+    pub open_max: Span,
 }
 
 /// `[retry]`.
