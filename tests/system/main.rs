@@ -32,6 +32,7 @@ mod first_minutes;
 mod framings;
 mod history_story;
 mod invariants;
+mod isolation;
 mod queue_invariants;
 mod soak;
 
