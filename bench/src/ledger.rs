@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 const MAX_SEQ: u64 = 20_000_000;
 
 /// Targets beyond this number are not ours.
-const MAX_TARGETS: usize = 64;
+pub const MAX_TARGETS: usize = 64;
 
 /// Nanoseconds since the epoch.
 pub fn now_ns() -> u64 {
@@ -179,6 +179,11 @@ impl Ledger {
     /// 202 read here) and from its sending, in nanoseconds. A delivery that overtakes the 202 counts
     /// as 0 in the first.
     pub fn latencies(&self, seqs: Range<u64>) -> Latencies {
+        self.latencies_of(seqs, MAX_TARGETS)
+    }
+
+    /// The same of the first `targets` targets alone.
+    pub fn latencies_of(&self, seqs: Range<u64>, targets: usize) -> Latencies {
         let posted = lock(&self.posted);
         let received = lock(&self.received);
         let mut latencies = Latencies::default();
@@ -187,7 +192,13 @@ impl Ledger {
             if accepted == 0 {
                 continue;
             }
-            for came in received.at.iter().map(|at| get(at, seq)).filter(|at| *at != 0) {
+            for came in received
+                .at
+                .iter()
+                .take(targets)
+                .map(|at| get(at, seq))
+                .filter(|at| *at != 0)
+            {
                 latencies.from_accepted.push(came.saturating_sub(accepted));
                 latencies.from_sent.push(came.saturating_sub(sent));
             }

@@ -22,7 +22,9 @@ mod world;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use report::{Report, Row, median};
-use scenarios::{Context, crash, distributed, drain, embedded, idle, matching, raw_http, raw_sqs, waiting};
+use scenarios::{
+    Context, crash, distributed, drain, embedded, idle, isolation, matching, raw_http, raw_sqs, waiting,
+};
 use sink::Sink;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -100,6 +102,18 @@ enum What {
         /// Then let the target work again and wait for all of them (minutes).
         #[arg(long)]
         recover: bool,
+    },
+    /// What nine targets see of a tenth that hangs, of one that is dead, and of another tenant's flood.
+    Isolation {
+        /// Events per second, each for all targets.
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        /// For how long: 25 s at 200/s are 5,000 deliveries of the one that hangs.
+        #[arg(long, default_value_t = 25.0)]
+        seconds: f64,
+        /// Deliveries that wait for the dead one.
+        #[arg(long, default_value_t = 100_000)]
+        waiting: u64,
     },
     /// Time to ready, memory and processor time of doing nothing.
     Idle,
@@ -260,6 +274,11 @@ impl Bench {
                 return Ok(rows);
             }
             What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
+            What::Isolation {
+                rate,
+                seconds,
+                waiting,
+            } => return isolation::run(context, rate, seconds, waiting).await,
             What::RawSqs { messages } => return Ok(raw_sqs::run(context, messages).await?.into()),
             What::Distributed {
                 events,
@@ -341,6 +360,11 @@ fn plan(quick: bool) -> Vec<What> {
             hold: 20 / part,
             recover: false,
         },
+        What::Isolation {
+            rate: 200.0,
+            seconds: 25.0 / part as f64,
+            waiting: 100_000 / part,
+        },
         What::Crash {
             rounds: if quick { 2 } else { 10 },
             fanout: 1,
@@ -368,6 +392,7 @@ fn name(what: &What) -> &'static str {
         What::EmbeddedDrain { .. } => "embedded-drain",
         What::EmbeddedWaiting { .. } => "embedded-waiting",
         What::Idle => "idle",
+        What::Isolation { .. } => "isolation",
         What::Matching { .. } => "matching",
         What::Crash { .. } => "crash",
         What::Distributed { .. } => "distributed",

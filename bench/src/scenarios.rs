@@ -5,6 +5,7 @@ pub mod distributed;
 pub mod drain;
 pub mod embedded;
 pub mod idle;
+pub mod isolation;
 pub mod matching;
 pub mod raw_http;
 pub mod raw_sqs;
@@ -96,7 +97,7 @@ impl Embedded {
         subscribe(launch.api, &key, &sink, fanout).await?;
         let template = Template::new(context.payload);
         let driver = Driver::new(launch.api, &key, template, ledger.clone())?;
-        let first = probe(&driver, &ledger, fanout).await?;
+        let first = probe(&driver, &ledger, 0, fanout).await?;
         Ok(Self {
             product,
             launch,
@@ -145,10 +146,10 @@ pub async fn warm_up(
     Ok(seqs.end)
 }
 
-/// Posts one event after the other until one reaches all targets: a new subscription may take a moment
+/// Posts one event after the other, from number `first` on, until one reaches all targets: a new subscription may take a moment
 /// to be seen everywhere, and events before it have nobody to go to. The number of the next event.
-pub async fn probe(driver: &Driver, ledger: &Ledger, fanout: usize) -> Result<u64> {
-    for seq in 0..PROBES {
+pub async fn probe(driver: &Driver, ledger: &Ledger, first: u64, fanout: usize) -> Result<u64> {
+    for seq in first..first + PROBES {
         let posted = driver.post(seq..seq + 1, 1).await?;
         if let Some(trouble) = posted.trouble() {
             bail!("the first event: {trouble}");
@@ -166,14 +167,19 @@ pub async fn probe(driver: &Driver, ledger: &Ledger, fanout: usize) -> Result<u6
 /// Creates an endpoint for each of the sink's first `fanout` targets.
 pub async fn subscribe(api: SocketAddr, key: &str, sink: &Sink, fanout: usize) -> Result<()> {
     for index in 0..fanout {
-        let endpoint = json!({ "url": sink.url(index), "events": [EVENT_PATTERN] });
-        let made = post(api, "/v1/webhooks/endpoints", key, &endpoint).await?;
-        let secret = made["secret"]
-            .as_str()
-            .context("a new endpoint came without its secret")?;
-        sink.verify(index, secret)?;
+        endpoint(api, key, sink, index).await?;
     }
     Ok(())
+}
+
+/// Creates an endpoint for one of the sink's targets.
+pub async fn endpoint(api: SocketAddr, key: &str, sink: &Sink, index: usize) -> Result<()> {
+    let endpoint = json!({ "url": sink.url(index), "events": [EVENT_PATTERN] });
+    let made = post(api, "/v1/webhooks/endpoints", key, &endpoint).await?;
+    let secret = made["secret"]
+        .as_str()
+        .context("a new endpoint came without its secret")?;
+    sink.verify(index, secret)
 }
 
 /// Processor time and peak memory between two moments.
@@ -313,7 +319,7 @@ mod tests {
                 ledger.received(0, Some(2), now_ns());
             }
         });
-        assert_eq!(probe(&driver, &ledger, 1).await.unwrap(), 3);
+        assert_eq!(probe(&driver, &ledger, 0, 1).await.unwrap(), 3);
         delivers.await.unwrap();
     }
 
@@ -321,7 +327,7 @@ mod tests {
     async fn an_api_that_refuses_events_is_not_tried_again() {
         let (api, asked) = api(|_| 401).await;
         let (driver, ledger) = driver(api);
-        let error = probe(&driver, &ledger, 1).await.unwrap_err();
+        let error = probe(&driver, &ledger, 0, 1).await.unwrap_err();
         assert!(error.to_string().contains("1 answered 401"), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 1);
     }

@@ -4,7 +4,7 @@
 //! driver's. `/t/0`, `/t/1`, … are its targets; `/__stats`, `/__reset` and `/__hold/…` steer it when it
 //! runs by itself.
 
-use crate::ledger::{Ledger, now_ns};
+use crate::ledger::{Ledger, MAX_TARGETS, now_ns};
 use crate::payload::seq_of;
 use crate::proc::Proc;
 use crate::signing::Verifier;
@@ -38,6 +38,16 @@ pub enum Answer {
     Hang,
 }
 
+impl Answer {
+    fn code(self) -> u16 {
+        match self {
+            Self::Accept => 200,
+            Self::Status(code) => code,
+            Self::Hang => 0,
+        }
+    }
+}
+
 /// A running sink.
 pub struct Sink {
     shared: Arc<Shared>,
@@ -47,8 +57,8 @@ pub struct Sink {
 
 struct Shared {
     ledger: Arc<Ledger>,
-    /// [`Answer`] as a status: 200 accepts, 0 hangs.
-    answer: AtomicU16,
+    /// [`Answer`] of each target as a status: 200 accepts, 0 hangs.
+    answers: [AtomicU16; MAX_TARGETS],
     turned_away: AtomicU64,
     requests: AtomicU64,
     signatures: Mutex<Signatures>,
@@ -78,7 +88,7 @@ impl Sink {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             ledger,
-            answer: AtomicU16::new(200),
+            answers: std::array::from_fn(|_| AtomicU16::new(200)),
             turned_away: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             signatures: Mutex::default(),
@@ -110,6 +120,13 @@ impl Sink {
     /// From now on it answers so.
     pub fn answer(&self, answer: Answer) {
         self.shared.set_answer(answer);
+    }
+
+    /// From now on this target answers so.
+    pub fn answer_at(&self, index: usize, answer: Answer) {
+        self.shared
+            .answer_of(index)
+            .store(answer.code(), Ordering::Relaxed);
     }
 
     /// From now on some deliveries to target `index` are checked against this `whsec_…` secret.
@@ -158,12 +175,14 @@ pub fn path(index: usize) -> String {
 
 impl Shared {
     fn set_answer(&self, answer: Answer) {
-        let code = match answer {
-            Answer::Accept => 200,
-            Answer::Status(code) => code,
-            Answer::Hang => 0,
-        };
-        self.answer.store(code, Ordering::Relaxed);
+        for one in &self.answers {
+            one.store(answer.code(), Ordering::Relaxed);
+        }
+    }
+
+    /// That of a target; those beyond the last share one.
+    fn answer_of(&self, target: usize) -> &AtomicU16 {
+        &self.answers[target.min(MAX_TARGETS - 1)]
     }
 
     fn signatures(&self) -> std::sync::MutexGuard<'_, Signatures> {
@@ -233,9 +252,12 @@ async fn handle(
     let body = body.collect().await?.to_bytes();
     let now = now_ns();
     let count = shared.requests.fetch_add(1, Ordering::Relaxed);
-    match shared.answer.load(Ordering::Relaxed) {
+    match shared.answer_of(target).load(Ordering::Relaxed) {
         200 => {}
-        0 => std::future::pending().await,
+        0 => {
+            shared.turned_away.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
         code => {
             shared.turned_away.fetch_add(1, Ordering::Relaxed);
             return Ok(empty(

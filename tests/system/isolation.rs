@@ -94,7 +94,10 @@ async fn a_target_that_asks_to_be_left_alone_sees_one_request_a_period() {
     assert!(together <= 4, "{together} ran together");
     let apart = times[together - 1..].windows(2).map(|two| two[1] - two[0]);
     let least = apart.min().expect("more than one");
-    assert!(least >= Duration::from_millis(1_990), "asked for 2 s, got {least:?}");
+    assert!(
+        least >= Duration::from_millis(1_990),
+        "asked for 2 s, got {least:?}"
+    );
 
     sink.answer("/busy", Behaviour::default());
     eventually(secs(30), "all of them are delivered", async || {
@@ -107,7 +110,10 @@ async fn a_target_that_asks_to_be_left_alone_sees_one_request_a_period() {
         let last = requests.last().expect("delivered");
         assert_eq!(last.attempt as usize, requests.len());
         let story = product.delivery_with(&last.delivery_id, "delivered").await;
-        assert_eq!(story["attempts"].as_array().expect("a list").len(), requests.len());
+        assert_eq!(
+            story["attempts"].as_array().expect("a list").len(),
+            requests.len()
+        );
     }
     product.stop().await;
 }
@@ -134,10 +140,19 @@ async fn a_dead_target_is_left_alone_and_recovers_within_its_limit() {
         (times(&sink, "/dead").iter().filter(|at| **at > opened).count() >= 3).then_some(())
     })
     .await;
-    let probes: Vec<_> = times(&sink, "/dead").into_iter().filter(|at| *at > opened).collect();
-    assert!(most_within(&probes, Duration::from_millis(900)) <= 1, "{probes:?}");
+    let probes: Vec<_> = times(&sink, "/dead")
+        .into_iter()
+        .filter(|at| *at > opened)
+        .collect();
+    assert!(
+        most_within(&probes, Duration::from_millis(900)) <= 1,
+        "{probes:?}"
+    );
     let attempts = times(&sink, "/dead").len();
-    assert!(attempts <= 30, "{attempts} attempts of 60 deliveries at a dead target");
+    assert!(
+        attempts <= 30,
+        "{attempts} attempts of 60 deliveries at a dead target"
+    );
 
     sink.answer("/dead", Behaviour::default());
     eventually(secs(40), "all of them are delivered", async || {
@@ -145,7 +160,10 @@ async fn a_dead_target_is_left_alone_and_recovers_within_its_limit() {
     })
     .await;
     let most = most_within(&times(&sink, "/dead"), secs(1));
-    assert!(most <= 40, "{most} within a second, where 20 and a burst of 20 may");
+    assert!(
+        most <= 40,
+        "{most} within a second, where 20 and a burst of 20 may"
+    );
     eventually(secs(10), "its breaker is closed", async || {
         (metric(&product, "hookwright_breakers_open").await < 0.5).then_some(())
     })
@@ -213,7 +231,10 @@ async fn one_tenant_with_ten_times_the_load_leaves_others_their_room() {
     .await;
     // An answer takes a second: what came within one ran together.
     let together = most_within(&loud, Duration::from_millis(990));
-    assert!(together <= 8, "{together} at once of one tenant, whose share is half of 16");
+    assert!(
+        together <= 8,
+        "{together} at once of one tenant, whose share is half of 16"
+    );
     let last = times(&sink, "/quiet").into_iter().max().expect("nine");
     let before = loud.iter().filter(|at| **at < last).count();
     assert!(before < 40, "the quiet one waited for {before} of the loud one's");

@@ -103,7 +103,7 @@ impl Parts<'_> {
     async fn whole(&self, key: &str, sizes: Sizes, connections: usize, rows: &mut Vec<Row>) -> Result<u64> {
         let product = self.launch.start(&["all"]).await?;
         subscribe(self.launch.api, key, &self.sink, 1).await?;
-        let first = probe(&self.driver, &self.ledger, 1).await?;
+        let first = probe(&self.driver, &self.ledger, 0, 1).await?;
         let warm = warm_up(&self.driver, &self.ledger, first, WARM_UP / 4, 1, connections).await?;
         let paced = (sizes.rate * 10.0) as u64;
         let full = warm..warm + sizes.whole;
