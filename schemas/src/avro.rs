@@ -9,10 +9,12 @@
 
 mod cursor;
 mod datum;
+mod essence;
 mod fields;
 mod shape;
 mod writer;
 
+pub use essence::essence;
 pub use fields::Fields;
 pub use writer::{SchemaError, WriterSchema};
 
@@ -241,6 +243,8 @@ pub fn decode_single_object(value: &Bytes, others: &[WriterSchema]) -> Result<We
     }
 }
 
+#[cfg(test)]
+mod essence_tests;
 #[cfg(test)]
 mod library;
 #[cfg(test)]

@@ -6,12 +6,12 @@
 //! for a long), and beyond it: an enum's symbol is a text, microseconds and nanoseconds are times.
 
 use super::cursor::Cursor;
+use super::essence::essence;
 use super::fields::{Fields, Slot};
 use super::shape::{Shape, Shapes};
 use super::{DecodeError, WebhookEvent};
 use crate::time::Millis;
 use apache_avro::Schema;
-use apache_avro::rabin::Rabin;
 use apache_avro::schema::{RecordSchema, SchemaKind, UuidSchema};
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ const NAMED_FIELDS: usize = 30;
 pub struct WriterSchema {
     steps: Vec<Step>,
     /// CRC-64-AVRO of the canonical form, little-endian, in the two forms that there are of it.
-    fingerprints: [Vec<u8>; 2],
+    fingerprints: [[u8; 8]; 2],
 }
 
 /// A schema whose records cannot be read.
@@ -83,7 +83,8 @@ impl WriterSchema {
     /// contains itself (a datum could then be nested deeper than the stack), and
     /// [`SchemaError::Unresolved`] when what it describes lacks what an event is made of.
     pub fn parse(json: &str, fields: &Fields) -> Result<Self, SchemaError> {
-        let schema = Schema::parse_str(json).map_err(|error| SchemaError::Unusable(error.to_string()))?;
+        let essence = essence(json).map_err(SchemaError::Unusable)?;
+        let schema = Schema::parse(&essence).map_err(|error| SchemaError::Unusable(error.to_string()))?;
         let fingerprints = fingerprints(&schema);
         let Schema::Record(record) = &schema else {
             let found = kind(&schema);
@@ -178,7 +179,10 @@ fn plan(record: &RecordSchema, fields: &Fields) -> Result<Vec<Step>, SchemaError
         let given = fields.named(slot);
         let wanted = given.or(slot.is_required().then(|| slot.name()));
         if let Some(wanted) = wanted
-            && !record.fields.iter().any(|field| field.name == wanted)
+            && !record
+                .fields
+                .iter()
+                .any(|field| fields.slot(&field.name) == Some(slot))
         {
             return Err(missing(record, slot, wanted));
         }
@@ -275,18 +279,27 @@ fn kind(schema: &Schema) -> String {
 
 /// A timestamp's canonical form is `{"type":"long"}` here, and `"long"` in Java: the specification
 /// can be read either way, so both fingerprints count.
-fn fingerprints(schema: &Schema) -> [Vec<u8>; 2] {
-    let mut plain = schema.canonical_form();
+fn fingerprints(schema: &Schema) -> [[u8; 8]; 2] {
+    let own = schema.canonical_form();
+    let mut plain = own.clone();
     for primitive in ["boolean", "int", "long", "float", "double", "bytes", "string"] {
         plain = plain.replace(
             &format!(r#"{{"type":"{primitive}"}}"#),
             &format!("\"{primitive}\""),
         );
     }
-    let own = schema.fingerprint::<Rabin>().bytes;
-    let other = match Schema::parse_str(&plain) {
-        Ok(plain) => plain.fingerprint::<Rabin>().bytes,
-        Err(_) => own.clone(),
-    };
-    [own, other]
+    [own, plain].map(|form| crc_64_avro(form.as_bytes()).to_le_bytes())
+}
+
+/// CRC-64-AVRO (specification 1.12, "Schema Fingerprints").
+fn crc_64_avro(bytes: &[u8]) -> u64 {
+    /// The polynomial, and the fingerprint of nothing.
+    const EMPTY: u64 = 0xC15D_213A_A4D7_A795;
+    bytes.iter().fold(EMPTY, |crc, byte| {
+        let mut low = (crc ^ u64::from(*byte)) & 0xFF;
+        for _ in 0..8 {
+            low = (low >> 1) ^ (EMPTY & (low & 1).wrapping_neg());
+        }
+        (crc >> 8) ^ low
+    })
 }

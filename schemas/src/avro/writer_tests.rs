@@ -325,3 +325,16 @@ fn another_writers_schema_is_known_by_either_fingerprint() {
         );
     }
 }
+
+#[test]
+fn a_field_that_is_named_for_another_part_is_not_read_for_its_own() {
+    let payload_is_the_type = Fields {
+        event_type: Some("payload".to_owned()),
+        ..Fields::default()
+    };
+    assert!(
+        refused(SCHEMA_V1, &payload_is_the_type)
+            .to_string()
+            .contains("no field \"payload\" for the payload")
+    );
+}
