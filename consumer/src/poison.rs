@@ -15,14 +15,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Poison {
     /// A short word, such as `truncated` or `unknown_schema`.
     pub class: &'static str,
-    /// What is wrong, without any of the payload.
+    /// What is wrong, without any of the payload, in [`MAX_DETAIL`] bytes at most.
     pub detail: String,
 }
 
+/// The longest detail, in bytes. It may name what a schema holds, which may be nearly as large as the broker takes
+/// records: it must leave the dead letter small enough to be written.
+pub const MAX_DETAIL: usize = 1024;
+
 impl Poison {
-    /// A reason.
+    /// A reason. What is beyond [`MAX_DETAIL`] is cut off.
     #[must_use]
-    pub fn new(class: &'static str, detail: String) -> Self {
+    pub fn new(class: &'static str, mut detail: String) -> Self {
+        detail.truncate(detail.floor_char_boundary(MAX_DETAIL));
+        detail.shrink_to_fit();
         Self { class, detail }
     }
 }
@@ -163,6 +169,15 @@ fn copy_of(record: Record, poison: &Poison) -> NewRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_detail_is_cut_where_a_character_ends() {
+        let long = Poison::new("unresolved", "é".repeat(1 << 20));
+        assert_eq!(long.detail, "é".repeat(512));
+        let odd = Poison::new("unresolved", format!("x{}", "é".repeat(1 << 20)));
+        assert_eq!(odd.detail.len(), MAX_DETAIL - 1);
+        assert_eq!(Poison::new("truncated", "short".to_owned()).detail, "short");
+    }
 
     #[test]
     fn the_share_is_of_the_last_thousand() {

@@ -16,6 +16,8 @@ const UNUSABLE_FOR: Duration = Duration::from_secs(60);
 const MEMORY: u64 = 64 << 20;
 /// How much a plan takes for each byte of its schema, at most.
 const PLAN_PER_BYTE: usize = 8;
+/// What an entry takes beside, in bytes and roughly.
+const ENTRY: usize = 1 << 10;
 
 /// Why a record cannot be read by its writer's schema.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -31,7 +33,21 @@ pub enum WriterError {
 #[derive(Clone)]
 struct Known {
     plan: Result<Arc<WriterSchema>, (Instant, &'static str, String)>,
-    weight: u32,
+    /// The length of the JSON that the plan was made of.
+    schema: usize,
+}
+
+/// What an entry takes of the memory: the schema's text is its key where the record brought it along.
+fn weight(key: &SchemaKey, known: &Known) -> u32 {
+    let text = match key {
+        SchemaKey::Text(text) => text.len(),
+        SchemaKey::Id(_) | SchemaKey::Guid(_) => 0,
+    };
+    let plan = match &known.plan {
+        Ok(_) => known.schema.saturating_mul(PLAN_PER_BYTE),
+        Err((_, _, why)) => why.len(),
+    };
+    u32::try_from(ENTRY + text + plan).unwrap_or(u32::MAX)
 }
 
 /// The schemas of all topics: each has names for the fields of its own.
@@ -46,7 +62,7 @@ impl Writers {
     pub fn new(registry: Option<Registry>) -> Self {
         let known = moka::future::Cache::builder()
             .max_capacity(MEMORY)
-            .weigher(|_, known: &Known| known.weight)
+            .weigher(|(_, key): &(usize, SchemaKey), known: &Known| weight(key, known))
             .build();
         Self { registry, known }
     }
@@ -87,9 +103,9 @@ impl Writers {
     }
 
     async fn look_up(&self, fields: &Fields, key: &SchemaKey) -> Result<Known, WriterError> {
-        let unusable = |class, why| Known {
+        let unusable = |class, why: String| Known {
             plan: Err((Instant::now(), class, why)),
-            weight: 1 << 10,
+            schema: 0,
         };
         let json = match (key, &self.registry) {
             (SchemaKey::Text(text), _) if text.len() > MAX_SCHEMA => {
@@ -112,11 +128,36 @@ impl Writers {
         Ok(match WriterSchema::parse(&json, fields) {
             Ok(plan) => Known {
                 plan: Ok(Arc::new(plan)),
-                weight: u32::try_from(json.len() * PLAN_PER_BYTE).unwrap_or(u32::MAX),
+                schema: json.len(),
             },
             Err(error @ (SchemaError::Unusable(_) | SchemaError::Unresolved(_))) => {
                 unusable(error.class(), format!("{key}: {error}"))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn texts_that_are_no_schemas_are_remembered_within_bounds() {
+        let writers = Writers::new(None);
+        for n in 0..100 {
+            let text = format!("{n} {}", " ".repeat(1_000_000));
+            let key = SchemaKey::Text(Bytes::from(text));
+            let unusable = writers.schema(0, &Fields::default(), key).await;
+            assert!(matches!(
+                unusable,
+                Err(WriterError::Unusable("unknown_schema", _))
+            ));
+        }
+        writers.known.run_pending_tasks().await;
+        let kept = writers.known.entry_count() * 1_000_000;
+        assert!(
+            (1..=MEMORY).contains(&kept),
+            "{kept} bytes of text are remembered"
+        );
     }
 }
