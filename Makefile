@@ -1,7 +1,7 @@
 # The front door. On a fresh Debian machine with Rust, Java, Maven, Node and Python these commands do
 # all the set-up they need.
 
-.PHONY: run world world-down test soak check bench clean
+.PHONY: run world world-down test soak fuzz check bench clean
 
 # The whole pipeline on the embedded default, with a demo one can watch.
 run:
@@ -22,6 +22,10 @@ test:
 # some seconds is part of `make test`.
 soak:
 	HOOKWRIGHT_SOAK_SECONDS=300 HOOKWRIGHT_SOAK_RECORDS=200000 scripts/test --test system soak -- --nocapture
+
+# Bytes that a fuzzer makes up, ten minutes for each decoder: HOOKWRIGHT_FUZZ_SECONDS=60 make fuzz for less.
+fuzz:
+	scripts/fuzz
 
 # Format, lints, docs, licences, unused dependencies.
 check:

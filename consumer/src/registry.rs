@@ -10,7 +10,7 @@ use hyper_util::rt::TokioExecutor;
 use platform::config::SchemaRegistry;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use schemas::avro::{SchemaKey, guid_text};
+use schemas::avro::{SchemaKey, guid_text, schema_in_answer};
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,21 +35,6 @@ pub struct Registry {
     base: String,
     authorization: Option<HeaderValue>,
     client: Client<HttpsConnector<HttpConnector>, Empty<bytes::Bytes>>,
-}
-
-/// What the registry says of a schema.
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    schema: String,
-    schema_type: Option<String>,
-    #[serde(default)]
-    references: Vec<Reference>,
-}
-
-#[derive(serde::Deserialize)]
-struct Reference {
-    name: String,
 }
 
 impl Registry {
@@ -99,22 +84,7 @@ impl Registry {
             .await
             .map_err(|_| RegistryError::Unavailable("no answer within 5 s".to_owned()))??;
         match status {
-            StatusCode::OK => {
-                let answer: Answer = serde_json::from_slice(&body)
-                    .map_err(|error| unknown(&format!("is answered with something else: {error}")))?;
-                match answer.schema_type.as_deref() {
-                    None | Some("AVRO") => {}
-                    Some(other) => return Err(unknown(&format!("is of type {other}, not AVRO"))),
-                }
-                if let Some(first) = answer.references.first() {
-                    return Err(unknown(&format!(
-                        "refers to the schema {} ({} in all); only schemas that hold all they use are read",
-                        first.name,
-                        answer.references.len()
-                    )));
-                }
-                Ok(answer.schema)
-            }
+            StatusCode::OK => schema_in_answer(&body).map_err(|why| unknown(&why)),
             // A path that is not there is a 404 too: of a registry that is none, not of a schema.
             StatusCode::NOT_FOUND if is_registrys(&body) => Err(unknown("is not in the registry")),
             StatusCode::NOT_FOUND => Err(RegistryError::Unavailable(

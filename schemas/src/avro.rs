@@ -7,6 +7,7 @@
 //! Versions 1 and 2 have a decoder of their own (`datum`); any other writer's schema becomes a plan
 //! once (`writer`). Either slices the payload out of the record: it keeps the whole record in memory.
 
+mod answer;
 mod cursor;
 mod datum;
 mod essence;
@@ -14,6 +15,7 @@ mod fields;
 mod shape;
 mod writer;
 
+pub use answer::schema_in_answer;
 pub use essence::essence;
 pub use fields::Fields;
 pub use writer::{SchemaError, WriterSchema};
