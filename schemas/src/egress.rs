@@ -160,6 +160,11 @@ pub fn check_url(url: &str, rules: &EgressRules) -> Result<String, UrlError> {
     if !opted_in && !matches!(port, 80 | 443 | 1025..) {
         return Err(UrlError::Port(port));
     }
+    // The client's parser takes fewer hosts than the standard does (not `a.{b`), and must see the same one.
+    match url.as_str().parse::<http::Uri>() {
+        Ok(dialled) if dialled.host() == url.host_str() => {}
+        Ok(_) | Err(_) => return Err(UrlError::Syntax),
+    }
     // Escapes may have made it longer.
     if url.as_str().len() > MAX_URL {
         return Err(UrlError::TooLong);

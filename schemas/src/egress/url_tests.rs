@@ -156,6 +156,8 @@ fn what_parsers_disagree_about_is_refused_or_settled() {
         ("https://[::1/", UrlError::Syntax),
         ("https://exa mple.com/", UrlError::Syntax),
         ("https://example.com%00.evil.example/", UrlError::Syntax),
+        // A host to the standard, but none to the client.
+        ("https://a.{b/", UrlError::Syntax),
         ("https://256.256.256.256/", UrlError::Syntax),
         ("https://1.2.3.4.5/", UrlError::Syntax),
         ("https://example.com:65536/", UrlError::Syntax),
