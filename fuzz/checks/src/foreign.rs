@@ -1,10 +1,10 @@
 //! Records of schemas that others have written.
 
-use crate::{divided, library};
+use crate::divided;
+use crate::library::Writer;
 use bytes::Bytes;
 use schemas::avro::{
-    DecodeError, Fields, SCHEMA_V2, SchemaKey, WriterSchema, confluent_schema_id, schema_in_answer,
-    schema_in_header,
+    DecodeError, Fields, SCHEMA_V2, SchemaKey, confluent_schema_id, schema_in_answer, schema_in_header,
 };
 use std::sync::LazyLock;
 
@@ -72,11 +72,11 @@ pub static FOREIGN: LazyLock<Vec<(String, Fields)>> = LazyLock::new(|| {
     ]
 });
 
-/// Their plans.
-pub fn writers() -> &'static [WriterSchema] {
-    static WRITERS: LazyLock<Vec<WriterSchema>> = LazyLock::new(|| {
+/// The same, parsed.
+pub fn writers() -> &'static [Writer] {
+    static WRITERS: LazyLock<Vec<Writer>> = LazyLock::new(|| {
         // Unwrap safety: a schema of the table is usable, or every test of this crate fails.
-        let parse = |(json, fields): &(String, Fields)| WriterSchema::parse(json, fields).expect("a schema");
+        let parse = |(json, fields): &(String, Fields)| Writer::of(json, fields).expect("a schema");
         FOREIGN.iter().map(parse).collect()
     });
     &WRITERS
@@ -87,9 +87,8 @@ pub fn mapped(data: &[u8]) {
     let Some((choice, datum)) = data.split_first() else {
         return;
     };
-    let at = usize::from(*choice) % FOREIGN.len();
-    let (json, fields) = &FOREIGN[at];
-    if let Some(Err(error)) = library::agrees(json, fields, &Bytes::copy_from_slice(datum)) {
+    let writer = &writers()[usize::from(*choice) % FOREIGN.len()];
+    if let Err(error) = writer.read(&Bytes::copy_from_slice(datum)) {
         assert!(!error.class().is_empty() && error.to_string().len() < 300);
     }
 }
@@ -103,7 +102,7 @@ pub fn header(data: &[u8]) {
         Ok(SchemaKey::Text(text)) => {
             assert_eq!(text, header);
             if let Ok(json) = std::str::from_utf8(&text) {
-                let _ = library::agrees(json, &Fields::default(), &datum);
+                reads(json, &datum);
             }
         }
         Err(error) => assert_eq!(error.class(), "not_framed"),
@@ -125,9 +124,14 @@ pub fn confluent(data: &[u8]) {
         }
     };
     match schema_in_answer(&answer) {
-        Ok(json) => {
-            let _ = library::agrees(&json, &Fields::default(), &datum);
-        }
+        Ok(json) => reads(&json, &datum),
         Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+fn reads(json: &str, datum: &Bytes) {
+    if let Some(writer) = Writer::of(json, &Fields::default()) {
+        // What comes of it is checked there.
+        let _ = writer.read(datum);
     }
 }

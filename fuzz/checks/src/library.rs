@@ -17,42 +17,64 @@ pub fn event(writer: &Schema, fields: &Fields, datum: &[u8]) -> Option<WebhookEv
     picked(value(writer, datum)?, fields).ok().flatten()
 }
 
-/// Parses a schema and reads a datum with it, and holds both against apache-avro. Answers with what was read, where
-/// the schema could be used.
-pub fn agrees(json: &str, fields: &Fields, datum: &Bytes) -> Option<Result<WebhookEvent, DecodeError>> {
-    let plan = match WriterSchema::parse(json, fields) {
-        Ok(plan) => plan,
-        Err(error) => {
-            assert!(!error.class().is_empty() && !error.to_string().is_empty());
-            return None;
-        }
-    };
-    let again = WriterSchema::parse(json, fields).map(|again| again.fingerprint().to_vec());
-    assert_eq!(again.as_deref(), Ok(plan.fingerprint()));
-    let read = plan.read(datum);
-    if let Ok(event) = &read {
-        crate::accepted::settles(event);
-    }
-    // Unwrap safety: there is a plan, so both took it.
-    let essence = essence(json).expect("a schema");
-    let schema = Schema::parse(&essence).expect("a schema");
-    // apache-avro allocates what a fixed declares.
-    if largest(&essence) <= MOST as u64
-        && let Some(value) = value(&schema, datum)
-        && let Ok(theirs) = picked(value.clone(), fields)
-    {
-        // Blocks may declare a length that is not theirs: we go by it, and apache-avro by the number of items. It
-        // writes none itself.
+/// A writer's schema, as ours and as apache-avro's.
+pub struct Writer {
+    /// Ours.
+    pub plan: WriterSchema,
+    schema: Schema,
+    fields: Fields,
+    /// Whether apache-avro reads any datum as we do. Blocks may declare a length that is not theirs: we go by it,
+    /// and apache-avro by the number of items. It writes none itself.
+    blocks: bool,
+    /// Whether apache-avro may read: it allocates what a fixed declares.
+    small: bool,
+}
+
+impl Writer {
+    /// `None` where the schema cannot be used.
+    pub fn of(json: &str, fields: &Fields) -> Option<Self> {
+        let plan = match WriterSchema::parse(json, fields) {
+            Ok(plan) => plan,
+            Err(error) => {
+                assert!(!error.class().is_empty() && !error.to_string().is_empty());
+                return None;
+            }
+        };
+        // Unwrap safety: there is a plan, so both took it.
+        let essence = essence(json).expect("a schema");
         let text = essence.to_string();
-        if !text.contains(r#""array""#) && !text.contains(r#""map""#) {
-            assert_eq!(read.as_ref().ok(), theirs.as_ref());
-        }
-        let writer = GenericDatumWriter::builder(&schema).build().expect("a writer");
-        if let Ok(written) = writer.write_value_to_vec(value) {
-            assert_eq!(plan.read(&written.into()).ok(), theirs);
-        }
+        let again = WriterSchema::parse(&text, fields).map(|again| again.fingerprint().to_vec());
+        assert_eq!(again.as_deref(), Ok(plan.fingerprint()));
+        Some(Self {
+            plan,
+            schema: Schema::parse(&essence).expect("a schema"),
+            fields: fields.clone(),
+            blocks: text.contains(r#""array""#) || text.contains(r#""map""#),
+            small: largest(&essence) <= MOST as u64,
+        })
     }
-    Some(read)
+
+    /// Reads a datum, and holds what comes out against apache-avro.
+    pub fn read(&self, datum: &Bytes) -> Result<WebhookEvent, DecodeError> {
+        let read = self.plan.read(datum);
+        if let Ok(event) = &read {
+            crate::accepted::settles(event);
+        }
+        if self.small
+            && let Some(value) = value(&self.schema, datum)
+            && let Ok(theirs) = picked(value.clone(), &self.fields)
+        {
+            if !self.blocks {
+                assert_eq!(read.as_ref().ok(), theirs.as_ref());
+            }
+            let writer = GenericDatumWriter::builder(&self.schema).build();
+            // Unwrap safety: the schema has been read by.
+            if let Ok(written) = writer.expect("a writer").write_value_to_vec(value) {
+                assert_eq!(self.plan.read(&written.into()).ok(), theirs);
+            }
+        }
+        read
+    }
 }
 
 /// The largest number in a schema.

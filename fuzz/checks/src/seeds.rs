@@ -86,7 +86,7 @@ fn single_object() -> Vec<Vec<u8>> {
         framed(&[8, 7, 6, 5, 4, 3, 2, 1], &v2),
     ];
     for (own, datum) in writers().iter().zip(data()) {
-        seeds.push(framed(own.fingerprint(), &datum));
+        seeds.push(framed(own.plan.fingerprint(), &datum));
     }
     seeds
 }
@@ -333,6 +333,8 @@ fn url() -> Vec<Vec<u8>> {
         "https://a.localhost/",
         "https://\u{FF11}\u{FF12}\u{FF17}.0.0.1/",
         "https://xn--/",
+        "https://a.{b/",
+        "https://a.com/{|}^`?{|}^`",
         "https://a%2eb.com/\\..\\x",
         "https://[example.com]/",
         "https:example.com",
@@ -360,14 +362,14 @@ mod tests {
 
     #[test]
     fn the_good_ones_are_good_and_apache_avro_reads_the_same() {
-        for ((json, fields), datum) in FOREIGN.iter().zip(data()) {
-            let read = library::agrees(json, fields, &datum.clone().into());
+        for (((json, fields), datum), writer) in FOREIGN.iter().zip(data()).zip(writers()) {
+            let read = writer.read(&datum.clone().into());
             let theirs = library::event(&Schema::parse_str(json).unwrap(), fields, &datum);
             // Its payload is a string that is not UTF-8, and its id a UUID.
             if !json.contains("Times") && !json.contains("Everything") {
-                assert_eq!(theirs.as_ref(), read.as_ref().and_then(|read| read.as_ref().ok()));
+                assert_eq!(theirs.as_ref(), read.as_ref().ok());
             }
-            assert!(matches!(read, Some(Ok(_))), "{json}: {read:?}");
+            assert!(read.is_ok(), "{json}: {read:?}");
         }
     }
 }
