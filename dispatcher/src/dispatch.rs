@@ -209,13 +209,14 @@ impl Dispatch {
         let (word, step) = match outcome {
             Outcome::Delivered => {
                 metrics::histogram!(names::DELIVERY_LATENCY)
-                    .record(now.since(delivery.accepted_at).as_secs_f64());
+                    .record(now.since(delivery.window_start()).as_secs_f64());
                 ("delivered", Step::Done)
             }
             Outcome::Retry { after } => {
                 let policy = self.policy(target);
                 let chance = chance_of(&delivery.id(), number);
-                let next = next_attempt(policy, number, delivery.accepted_at, now, after, chance);
+                let (tried, start) = (delivery.attempt_in_window(), delivery.window_start());
+                let next = next_attempt(policy, tried, start, now, after, chance);
                 let due_at = match next {
                     Next::At(due_at) => Some(due_at),
                     Next::Exhausted => None,

@@ -112,6 +112,7 @@ mod tests {
             attempt: 3,
             due_at: None,
             reason: None,
+            resend: None,
             payload: Payload::Logged { at: 0, len: 11 },
         }
     }

@@ -52,6 +52,7 @@ mod tests {
             attempt: 2,
             due_at: due_at.map(Millis),
             reason: None,
+            resend: None,
             payload: Payload::Logged { at: 0, len: 11 },
         }
     }

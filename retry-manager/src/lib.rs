@@ -128,7 +128,10 @@ impl Exits {
             Step::Dispatch => self.dispatch.send(out(&delivery, Duration::ZERO)).await,
             Step::Hop(delay) => self.retry.send(out(&delivery, delay)).await,
             Step::GiveUp => {
-                self.dead_letter.send(out(&delivery, Duration::ZERO)).await?;
+                // Sent again and given up again, it lies there from the first time.
+                if !delivery.resend.is_some_and(|resend| resend.buried) {
+                    self.dead_letter.send(out(&delivery, Duration::ZERO)).await?;
+                }
                 tracing::info!(
                     delivery = %delivery.id(), target = %delivery.target, attempts = delivery.attempt,
                     reason = delivery.reason.as_deref().unwrap_or("unknown"), "delivery given up"

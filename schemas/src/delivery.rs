@@ -37,6 +37,21 @@ pub enum Payload {
     },
 }
 
+/// What a delivery that is sent again knows of its way before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resend {
+    /// When it was sent again: its retry window starts here, and not when the event was accepted.
+    #[serde(rename = "s")]
+    pub since: Millis,
+    /// How many attempts were made before. The numbers go on, so that history stays in order; the pauses
+    /// between attempts begin anew.
+    #[serde(rename = "n")]
+    pub after: u32,
+    /// Whether it had been given up: its message lies in the dead-letter queue, which needs no second one.
+    #[serde(rename = "b", default, skip_serializing_if = "std::ops::Not::not")]
+    pub buried: bool,
+}
+
 /// One event on its way to one target.
 ///
 /// Carries no secret and no address: the dispatcher looks the target up at each attempt, so that
@@ -55,7 +70,7 @@ pub struct Delivery {
     pub event_type: Arc<str>,
     /// The payload's media type.
     pub content_type: Arc<str>,
-    /// When the log took the event: the retry window starts here.
+    /// When the log took the event: the retry window starts here, unless it is sent again.
     pub accepted_at: Millis,
     /// The trace to continue.
     pub traceparent: Option<String>,
@@ -67,6 +82,8 @@ pub struct Delivery {
     pub due_at: Option<Millis>,
     /// Why the last attempt failed, for dead letters: a short word such as `http_500` or `timeout`.
     pub reason: Option<String>,
+    /// What came before, for a delivery that is sent again.
+    pub resend: Option<Resend>,
     /// The payload, or where it is.
     pub payload: Payload,
 }
@@ -88,8 +105,33 @@ impl Delivery {
             attempt: 1,
             due_at: None,
             reason: None,
+            resend: None,
             payload,
         }
+    }
+
+    /// The next attempt of `event` at `target`, after what `resend` says: under the same id, so that the
+    /// receiver knows it, and with a retry window of its own.
+    #[must_use]
+    pub fn again(event: &Event, target: TargetId, payload: Payload, resend: Resend) -> Self {
+        Self {
+            attempt: resend.after.saturating_add(1),
+            resend: Some(resend),
+            ..Self::first(event, target, payload)
+        }
+    }
+
+    /// When its retry window began.
+    #[must_use]
+    pub fn window_start(&self) -> Millis {
+        self.resend.map_or(self.accepted_at, |resend| resend.since)
+    }
+
+    /// The next attempt's number within its retry window, from 1: what the pauses grow with.
+    #[must_use]
+    pub fn attempt_in_window(&self) -> u32 {
+        let before = self.resend.map_or(0, |resend| resend.after);
+        self.attempt.saturating_sub(before).max(1)
     }
 
     /// The delivery's id.
@@ -145,5 +187,48 @@ impl DeliveryStatus {
             "canceled" => Some(Self::Canceled),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_again_it_keeps_its_id_and_numbers_and_gets_a_window_of_its_own() {
+        let event = Event {
+            id: EventId::new("evt_1").unwrap(),
+            original_id: None,
+            tenant: Tenant::new("acme").unwrap(),
+            event_type: "a".into(),
+            payload: Bytes::new(),
+            content_type: "application/json".into(),
+            occurred_at: None,
+            accepted_at: Millis(1_000),
+            traceparent: None,
+            position: Position {
+                topic: "t".into(),
+                partition: 0,
+                offset: 0,
+            },
+        };
+        let payload = Payload::Inline(Bytes::new());
+        let first = Delivery::first(&event, TargetId(1), payload.clone());
+        assert_eq!(
+            (first.window_start(), first.attempt_in_window()),
+            (Millis(1_000), 1)
+        );
+        let resend = Resend {
+            since: Millis(90_000),
+            after: 14,
+            buried: true,
+        };
+        let mut again = Delivery::again(&event, TargetId(1), payload, resend);
+        assert_eq!(again.id(), first.id());
+        assert_eq!(again.accepted_at, first.accepted_at);
+        assert_eq!((again.attempt, again.attempt_in_window()), (15, 1));
+        assert_eq!(again.window_start(), Millis(90_000));
+        again.attempt += 1;
+        assert_eq!(again.attempt_in_window(), 2);
     }
 }

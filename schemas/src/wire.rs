@@ -16,7 +16,7 @@
 //! `InvalidMessageContents` to anything else, in a body as in an attribute (SendMessage in the SQS
 //! API reference).
 
-use crate::delivery::{Delivery, Payload, PayloadPointer};
+use crate::delivery::{Delivery, Payload, PayloadPointer, Resend};
 use crate::event::{DEFAULT_CONTENT_TYPE, Position};
 use crate::ids::{EventId, TargetId, Tenant};
 use crate::time::Millis;
@@ -84,6 +84,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    re: Option<Resend>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     enc: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ptr: Option<&'a PayloadPointer>,
@@ -117,6 +119,7 @@ struct Read<'a> {
     n: Option<u32>,
     due: Option<Millis>,
     why: Option<String>,
+    re: Option<Resend>,
     #[serde(borrow)]
     enc: Option<Text<'a>>,
     ptr: Option<PayloadPointer>,
@@ -164,6 +167,7 @@ pub fn encode(delivery: &Delivery) -> WireMessage {
         n: delivery.attempt,
         due: delivery.due_at,
         why: delivery.reason.as_deref(),
+        re: delivery.resend,
         enc,
         ptr,
         rg,
@@ -213,6 +217,7 @@ pub fn decode(body: Bytes, attribute: &str) -> Result<Delivery, WireError> {
         attempt: read.n.ok_or(WireError::MissingField("n"))?,
         due_at: read.due,
         reason: read.why,
+        resend: read.re,
         payload: match read.enc.as_ref().map(|enc| enc.0.as_ref()) {
             None => Payload::Inline(body),
             Some("base64") => {

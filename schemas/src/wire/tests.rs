@@ -21,6 +21,7 @@ fn delivery(payload: Payload) -> Delivery {
         attempt: 1,
         due_at: None,
         reason: None,
+        resend: None,
         payload,
     }
 }
@@ -74,6 +75,21 @@ fn a_delivery_with_every_field_never_changes_its_form() {
     };
     let (body, attribute) = golden!("delivery_base64");
     assert_golden(&full, body, attribute);
+}
+
+#[test]
+fn a_delivery_that_is_sent_again_never_changes_its_form() {
+    let again = Delivery {
+        attempt: 15,
+        resend: Some(Resend {
+            since: Millis(1_767_229_199_000),
+            after: 14,
+            buried: true,
+        }),
+        ..delivery(Payload::Inline(Bytes::from_static(b"{}")))
+    };
+    let (body, attribute) = golden!("delivery_again");
+    assert_golden(&again, body, attribute);
 }
 
 #[test]
@@ -212,6 +228,7 @@ prop_compose! {
         (event_type, content_type, topic) in (any_text(), any_text(), any_text()),
         (target, accepted_at, due_at) in (any::<i64>(), any::<i64>(), prop::option::of(any::<i64>())),
         (partition, offset, attempt) in (any::<i32>(), any::<i64>(), any::<u32>()),
+        resend in prop::option::of((any::<i64>(), any::<u32>(), any::<bool>())),
         payload in any_payload(),
     ) -> Delivery {
         Delivery {
@@ -227,6 +244,7 @@ prop_compose! {
             attempt,
             due_at: due_at.map(Millis),
             reason,
+            resend: resend.map(|(since, after, buried)| Resend { since: Millis(since), after, buried }),
             payload,
         }
     }
