@@ -8,32 +8,54 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long one record may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads records one at a time with one consumer, kept for the next and thrown away after a fault.
+/// How many records are read at once. Each has a consumer, made when it is first needed.
+const AT_ONCE: usize = 4;
+
+/// Reads records, each with one of a few consumers, kept for the next and thrown away after a fault.
 ///
 /// A partition once read from stays assigned, paused, and the next read of it seeks: librdkafka
 /// forgets a partition that is unassigned, and asks where it is, 100 ms later, when it is assigned again.
 pub(super) struct Lookup {
     config: KafkaConfig,
-    consumer: Mutex<Option<BaseConsumer<Quiet>>>,
+    consumers: [Mutex<Option<BaseConsumer<Quiet>>>; AT_ONCE],
+    /// Whom to wait for when all are reading.
+    turn: AtomicUsize,
 }
 
 impl Lookup {
     pub(super) fn new(config: KafkaConfig) -> Self {
         Self {
             config,
-            consumer: Mutex::new(None),
+            consumers: [const { Mutex::new(None) }; AT_ONCE],
+            turn: AtomicUsize::new(0),
         }
+    }
+
+    /// A consumer that is not reading: the first such, so that one is made only when it is needed.
+    fn seat(&self) -> MutexGuard<'_, Option<BaseConsumer<Quiet>>> {
+        for seat in &self.consumers {
+            match seat.try_lock() {
+                Ok(seat) => return seat,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % AT_ONCE;
+        self.consumers[turn]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads a record; `None` when the log does not hold it, or not any more. Blocks.
     pub(super) fn read(&self, position: &Position) -> Result<Option<Record>, LogError> {
-        let mut slot = self.consumer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.seat();
         let consumer = match slot.take() {
             Some(consumer) => consumer,
             None => BaseConsumer::from_config_and_context(&settings::lookup(&self.config), Quiet::default())
