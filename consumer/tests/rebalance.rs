@@ -9,7 +9,7 @@ use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::delivery_queue::embedded::EmbeddedQueue;
 use platform::event_log::{
-    Drained, EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record,
+    Drained, EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record, Span,
 };
 use platform::follow::Follower;
 use platform::payload_store::embedded::DirectoryStore;
@@ -69,6 +69,14 @@ impl EventLog for Driven {
 
     async fn subscribe(&self, _group: &str, _topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {
         Ok(Box::new(self.reader.lock().unwrap().take().unwrap()))
+    }
+
+    async fn find(&self, _: &str, _: Millis, _: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        Ok(None)
+    }
+
+    async fn scan_spans(&self, _: &str, _: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
+        Ok(None)
     }
 
     async fn provision(&self, _topics: &[String]) -> Result<(), LogError> {

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::event::Position;
 use schemas::time::Millis;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A record to append.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,23 @@ pub enum LogError {
 /// One partition of one topic.
 pub type Partition = (Arc<str>, i32);
 
+/// A stretch of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The partition.
+    #[serde(rename = "p")]
+    pub partition: i32,
+    /// The offset of its first record, or of where that would be.
+    #[serde(rename = "n")]
+    pub next: i64,
+    /// The offset before which it ends.
+    #[serde(rename = "e")]
+    pub end: i64,
+}
+
+/// Records may be stamped out of order by so much: producers' clocks differ, and a clock is set back.
+pub const DISORDER: Duration = Duration::from_secs(300);
+
 /// What a reader meets.
 #[derive(Debug)]
 pub enum LogEvent {
@@ -110,6 +129,22 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// As for [`EventLog::append`].
     async fn scan(&self, topic: &str) -> Result<Box<dyn LogScan>, LogError>;
+
+    /// Where the records of a topic stamped at or after `from`, and before `to`, lie: one span for each
+    /// partition that has any. Spans may hold others beside them, and are sure to hold only those that are at most
+    /// [`DISORDER`] away from where their time would have them. `None` when the log may have deleted
+    /// records of that time: its oldest is not the topic's first, and not older than `from`.
+    ///
+    /// # Errors
+    /// As for [`EventLog::append`].
+    async fn find(&self, topic: &str, from: Millis, to: Millis) -> Result<Option<Vec<Span>>, LogError>;
+
+    /// Reads these spans of a topic, as [`EventLog::scan`] does the whole of it. `None` when the log no longer
+    /// holds the beginning of one.
+    ///
+    /// # Errors
+    /// As for [`EventLog::append`].
+    async fn scan_spans(&self, topic: &str, spans: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError>;
 
     /// Joins `group` and reads `topics` from the group's stored offsets, or from the beginning where
     /// it has stored none. Members of one group share the partitions between them.

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
-use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use platform::history::History;
 use platform::secrets::Sealer;
 use platform::sqlite;
@@ -20,6 +20,7 @@ use schemas::egress::EgressRules;
 use schemas::event::Position;
 use schemas::ids::Tenant;
 use schemas::schedule::RetryPolicy;
+use schemas::time::Millis;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -65,6 +66,14 @@ impl EventLog for Log {
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {
         self.inner.subscribe(group, topics).await
+    }
+
+    async fn find(&self, topic: &str, from: Millis, to: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        self.inner.find(topic, from, to).await
+    }
+
+    async fn scan_spans(&self, topic: &str, spans: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
+        self.inner.scan_spans(topic, spans).await
     }
 
     async fn provision(&self, topics: &[String]) -> Result<(), LogError> {

@@ -10,7 +10,9 @@ use platform::clock::Clock;
 use platform::delivery_queue::{
     DeliveryQueue, Depth, InMessage, OutMessage, QueueError, QueueLimits, QueueName, Receipt,
 };
-use platform::event_log::{EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record};
+use platform::event_log::{
+    EventLog, LogError, LogEvent, LogReader, LogScan, NewRecord, Partition, Record, Span,
+};
 use platform::follow::Follower;
 use platform::payload_store::embedded::DirectoryStore;
 use platform::report::Reporter;
@@ -164,6 +166,14 @@ impl EventLog for Log {
 
     async fn scan(&self, _: &str) -> Result<Box<dyn LogScan>, LogError> {
         Err(LogError::Unavailable("nothing is scanned here".to_owned()))
+    }
+
+    async fn find(&self, _: &str, _: Millis, _: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        Ok(None)
+    }
+
+    async fn scan_spans(&self, _: &str, _: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
+        Ok(None)
     }
 
     async fn provision(&self, _: &[String]) -> Result<(), LogError> {

@@ -12,7 +12,7 @@
 //! | `store` | the writing thread: appends, offsets, expiry |
 //! | `rows` | records as rows, and their batches read back |
 //! | `reader` | a member of a group, reading |
-//! | `scan` | a topic as it stands, read by no group |
+//! | `scan` | a topic as it stands, or stretches of it, read by no group |
 
 mod groups;
 mod reader;
@@ -24,7 +24,7 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
-use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use crate::clock::Clock;
 use crate::sqlite::{self, Failure, Reader, Writer, lock};
 use async_trait::async_trait;
@@ -32,6 +32,7 @@ use groups::Groups;
 use rows::Chunks;
 use rusqlite::Connection;
 use schemas::event::Position;
+use schemas::time::Millis;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -199,6 +200,32 @@ impl EventLog for EmbeddedLog {
         // One that nobody has named yet has nothing in it.
         let topic = self.inner.known(topic);
         Ok(Box::new(scan::EmbeddedScan::new(self.inner.clone(), topic)))
+    }
+
+    async fn find(&self, topic: &str, from: Millis, to: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        let Some(topic) = self.inner.known(topic) else {
+            return Ok(Some(Vec::new()));
+        };
+        let find = move |db: &_| scan::find(db, &topic, from, to);
+        Ok(self.inner.scans.read(find).await?)
+    }
+
+    async fn scan_spans(&self, topic: &str, spans: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
+        let topic = self.inner.known(topic);
+        // There is one partition.
+        let span = spans
+            .iter()
+            .find(|span| span.partition == 0 && span.next < span.end);
+        let (next, end) = span.map_or((0, 0), |span| (span.next, span.end));
+        if let (Some(topic), true) = (topic.clone(), next < end) {
+            let first = move |db: &_| scan::first(db, &topic, 0);
+            let oldest = self.inner.scans.read(first).await?;
+            if oldest.is_none_or(|(offset, _)| offset > next) {
+                return Ok(None);
+            }
+        }
+        let scan = scan::EmbeddedScan::over(self.inner.clone(), topic, next, end);
+        Ok(Some(Box::new(scan)))
     }
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

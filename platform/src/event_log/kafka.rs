@@ -8,7 +8,8 @@
 //! | `produce` | appending |
 //! | `topics` | creating topics, and whether they are there |
 //! | `lookup` | reading one record back |
-//! | `scan` | reading a topic from beginning to end |
+//! | `scan` | reading a topic from beginning to end, or stretches of it |
+//! | `spans` | where a topic's records lie |
 //! | `reader` | a member of a group, as the service sees it |
 //! | `poll` | the thread that polls for it, and the callbacks of a rebalance |
 //! | `mailbox` | what passes between the two |
@@ -28,13 +29,15 @@ mod progress;
 mod reader;
 mod scan;
 mod settings;
+mod spans;
 mod topics;
 mod weather;
 
-use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use super::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use crate::config::GroupProtocol;
 use async_trait::async_trait;
 use schemas::event::Position;
+use schemas::time::Millis;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -132,6 +135,19 @@ impl EventLog for KafkaLog {
         let (config, topic) = (self.config.clone(), topic.to_owned());
         let scan = blocking(move || scan::Scan::start(&config, &topic)).await?;
         Ok(Box::new(scan::KafkaScan::new(scan)))
+    }
+
+    async fn find(&self, topic: &str, from: Millis, to: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        self.check(&[topic.to_owned()]).await?;
+        let (config, topic) = (self.config.clone(), topic.to_owned());
+        blocking(move || spans::Topic::open(&config, &topic, settings::scan_slowly)?.find(from, to)).await
+    }
+
+    async fn scan_spans(&self, topic: &str, spans: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
+        self.check(&[topic.to_owned()]).await?;
+        let (config, topic, spans) = (self.config.clone(), topic.to_owned(), spans.to_vec());
+        let scan = blocking(move || scan::Scan::start_at(&config, &topic, &spans)).await?;
+        Ok(scan.map(|scan| Box::new(scan::KafkaScan::new(scan)) as Box<dyn LogScan>))
     }
 
     async fn subscribe(&self, group: &str, topics: &[String]) -> Result<Box<dyn LogReader>, LogError> {

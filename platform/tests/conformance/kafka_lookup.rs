@@ -4,7 +4,8 @@ use crate::event_log::LogWorld;
 use crate::kafka::Broker;
 use crate::support::{run, soon};
 use bytes::Bytes;
-use platform::event_log::{EventLog, NewRecord};
+use platform::event_log::{EventLog, NewRecord, Span};
+use schemas::time::Millis;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,66 @@ async fn each_record_comes_back_without_a_pause_of_its_own() {
         // librdkafka asks for metadata every 100 ms at most: with a new assignment for each record,
         // one took 121 ms.
         assert!(each < Duration::from_millis(60), "{each:?} for one record");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_read_at_once_get_each_their_own() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = Arc::new(broker.log(PARTITIONS));
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        let records: Vec<NewRecord> = (0..READS)
+            .map(|number| NewRecord {
+                key: Some(Bytes::from(format!("key {number}"))),
+                value: Bytes::from(format!("record {number}")),
+                headers: Vec::new(),
+            })
+            .collect();
+        let positions = log.append(&topic, records.clone()).await.unwrap();
+        let mut reading = tokio::task::JoinSet::new();
+        for (position, record) in positions.into_iter().zip(records) {
+            let log = log.clone();
+            reading.spawn(async move {
+                let found = soon("read", log.read_at(&position)).await.unwrap().unwrap();
+                assert_eq!((found.position, found.value), (position, record.value));
+            });
+        }
+        while let Some(read) = reading.join_next().await {
+            read.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_whose_records_may_be_deleted_is_not_found_and_later_ones_are() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = broker.log(1);
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        let record = NewRecord {
+            value: Bytes::from_static(b"record"),
+            ..NewRecord::default()
+        };
+        let positions = log.append(&topic, vec![record; 10]).await.unwrap();
+        let stamped = log.read_at(&positions[0]).await.unwrap().unwrap().timestamp;
+        broker.delete_before(&topic, positions[4].offset).await;
+        let (before, after) = (Millis(stamped.0 - 1_000), Millis(stamped.0 + 3_600_000));
+        let found = soon("find", log.find(&topic, before, after)).await.unwrap();
+        assert_eq!(found, None, "records of that time are gone");
+        let span = |next: usize| Span {
+            partition: 0,
+            next: positions[next].offset,
+            end: positions[9].offset + 1,
+        };
+        assert!(log.scan_spans(&topic, &[span(3)]).await.unwrap().is_none());
+        let mut scan = log.scan_spans(&topic, &[span(4)]).await.unwrap().unwrap();
+        assert_eq!(soon("records", scan.next()).await.unwrap().len(), 6);
+        // All of them gone, nothing is left to say how old they were.
+        broker.delete_before(&topic, positions[9].offset + 1).await;
+        assert_eq!(log.find(&topic, before, after).await.unwrap(), Some(Vec::new()));
     })
     .await;
 }

@@ -284,3 +284,64 @@ fn a_file_that_cannot_be_opened_is_named() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_is_found_by_offset_and_one_whose_records_are_deleted_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Millis(1_795_000_000_000);
+    let clock = Clock::driven(start);
+    let day = Duration::from_secs(24 * 3600);
+    let log = EmbeddedLog::open(dir.path(), sqlite::Sync::Normal, clock.clone(), 40 * day).unwrap();
+    // Ten records a day, from offset 0 on.
+    for first in 0..30 {
+        append(&log, first * 10..first * 10 + 10).await;
+        clock.advance(day);
+    }
+    let after = |days: u32| start.plus(day * days);
+    let span = |next: i64, end: i64| {
+        Some(vec![Span {
+            partition: 0,
+            next,
+            end,
+        }])
+    };
+    assert_eq!(
+        log.find("a", Millis(0), Millis(i64::MAX)).await.unwrap(),
+        span(0, 300)
+    );
+    assert_eq!(log.find("a", after(3), after(5)).await.unwrap(), span(30, 60));
+    let hour = Duration::from_secs(3600);
+    let between = log.find("a", after(3).plus(hour), after(5).plus(hour)).await;
+    assert_eq!(between.unwrap(), span(40, 60));
+    assert_eq!(
+        log.find("a", after(3).plus(hour), after(3).plus(2 * hour))
+            .await
+            .unwrap(),
+        Some(Vec::new())
+    );
+    assert_eq!(
+        log.find("a", after(40), after(50)).await.unwrap(),
+        Some(Vec::new())
+    );
+    assert_eq!(
+        log.find("other", after(0), after(1)).await.unwrap(),
+        Some(Vec::new())
+    );
+
+    // Those of the first days go as new ones come.
+    clock.advance(day * 13);
+    append(&log, 300..301).await;
+    assert_eq!(
+        log.find("a", after(2), after(5)).await.unwrap(),
+        None,
+        "records of that time are gone"
+    );
+    assert_eq!(
+        log.find("a", after(3).plus(hour), after(5)).await.unwrap(),
+        span(40, 60)
+    );
+    for (next, held) in [(29, false), (30, true)] {
+        let scan = log.scan_spans("a", &span(next, 32).unwrap()).await.unwrap();
+        assert_eq!(scan.is_some(), held, "{next}");
+    }
+}

@@ -1,10 +1,9 @@
 //! Reading a topic from beginning to end.
 
 use super::weather::Quiet;
-use super::{KafkaConfig, LogError, LogScan, Record, faults, reader, settings};
+use super::{KafkaConfig, LogError, LogScan, Record, Span, faults, reader, settings, spans};
 use async_trait::async_trait;
 use rdkafka::Offset;
-use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -31,28 +30,41 @@ pub(super) struct Scan {
 impl Scan {
     /// Notes where the topic ends now.
     pub(super) fn start(config: &KafkaConfig, topic: &str) -> Result<Self, LogError> {
+        let topic = spans::Topic::open(config, topic, settings::scan)?;
+        let all = topic.all()?;
+        Self::over(topic, &all)
+    }
+
+    /// Reads these spans; `None` when one of them is no longer there from its beginning.
+    pub(super) fn start_at(
+        config: &KafkaConfig,
+        topic: &str,
+        spans: &[Span],
+    ) -> Result<Option<Self>, LogError> {
+        let topic = spans::Topic::open(config, topic, settings::scan_slowly)?;
+        if !topic.holds(spans)? {
+            return Ok(None);
+        }
+        Self::over(topic, spans).map(Some)
+    }
+
+    fn over(topic: spans::Topic, spans: &[Span]) -> Result<Self, LogError> {
+        let spans::Topic {
+            consumer,
+            name: topic,
+        } = topic;
         let fault = |error: KafkaError| faults::sort(&format!("read topic {topic}"), &error);
-        let consumer: BaseConsumer<Quiet> =
-            BaseConsumer::from_config_and_context(&settings::scan(config), Quiet::default())
-                .map_err(fault)?;
-        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(fault)?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let (mut places, mut left) = (TopicPartitionList::new(), HashMap::new());
-        for partition in partitions.map(|partition| partition.id()) {
-            let (start, end) = consumer
-                .fetch_watermarks(topic, partition, TIMEOUT)
+        for span in spans.iter().filter(|span| span.next < span.end) {
+            left.insert(span.partition, span.end);
+            places
+                .add_partition_offset(&topic, span.partition, Offset::Offset(span.next))
                 .map_err(fault)?;
-            if start < end {
-                left.insert(partition, end);
-                places
-                    .add_partition_offset(topic, partition, Offset::Offset(start))
-                    .map_err(fault)?;
-            }
         }
         consumer.assign(&places).map_err(fault)?;
         Ok(Self {
             consumer,
-            topic: Arc::from(topic),
+            topic,
             left,
         })
     }

@@ -97,6 +97,16 @@ pub(super) fn scan(config: &KafkaConfig) -> ClientConfig {
     with_properties(client, config)
 }
 
+/// For reading a stretch of a topic beside everything else, no faster than it is used: the same, with little
+/// read ahead.
+pub(super) fn scan_slowly(config: &KafkaConfig) -> ClientConfig {
+    let mut client = scan(config);
+    client
+        .set("queued.max.messages.kbytes", "1024")
+        .set("fetch.message.max.bytes", "262144");
+    with_properties(client, config)
+}
+
 /// For reading single records back: no member of any group, though librdkafka wants a name.
 pub(super) fn lookup(config: &KafkaConfig) -> ClientConfig {
     let mut client = common(config);
