@@ -8,6 +8,7 @@ pub mod s3;
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::delivery::PayloadPointer;
+use schemas::schedule::MAX_WINDOW;
 use std::time::Duration;
 
 /// Why a payload could not be put or got.
@@ -34,11 +35,16 @@ pub enum PayloadError {
 /// that a dead letter lies in its queue.
 pub const KEPT: Duration = Duration::from_secs(16 * 24 * 3600);
 
+/// From this age on a payload that is put again begins a new life: the longest retry window, and a day, are not
+/// left of the old one.
+pub const RENEWED: Duration = Duration::from_secs(KEPT.as_secs() - MAX_WINDOW.as_secs() - 24 * 3600);
+
 /// Where large payloads lie.
 #[async_trait]
 pub trait PayloadStore: Send + Sync {
     /// Puts a payload under a key; durable when it answers. Putting the same payload again under
-    /// the same key is no error and answers the same. Keys: 1 to 512 characters of `[A-Za-z0-9/_.-]`
+    /// the same key is no error and answers the same; it is kept for the longest retry window from then on, at
+    /// least. Keys: 1 to 512 characters of `[A-Za-z0-9/_.-]`
     /// without `..` or a leading `/`.
     ///
     /// # Errors

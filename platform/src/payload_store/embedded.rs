@@ -121,7 +121,17 @@ impl Inner {
             sha256: sha256_hex(payload),
         };
         match self.get(&pointer) {
-            Ok(_) => return Ok(pointer),
+            Ok(_) => {
+                // Its age counts from the last time it was put. A file that has just expired is put anew.
+                match File::options().write(true).open(&path) {
+                    Ok(file) => {
+                        file.set_modified(SystemTime::now()).map_err(unavailable(&path))?;
+                        return Ok(pointer);
+                    }
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(unavailable(&path)(error)),
+                }
+            }
             Err(PayloadError::Missing { .. }) => {}
             Err(other) => return Err(other),
         }

@@ -11,7 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus,
     LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration,
@@ -19,7 +19,7 @@ use aws_sdk_s3::types::{
 use bytes::{Bytes, BytesMut};
 use schemas::delivery::PayloadPointer;
 use schemas::ids::sha256_hex;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The object metadata that holds the payload's SHA-256.
 const SHA256: &str = "sha256";
@@ -88,9 +88,9 @@ impl S3Store {
         )
     }
 
-    /// What an object already under the key means: the same payload is success, `None` says that
-    /// it has gone meanwhile.
-    async fn compare(&self, pointer: &PayloadPointer) -> Result<Option<()>, PayloadError> {
+    /// What an object already under the key means: of the same payload the time it was put, where S3 says
+    /// so; `None` that it has gone meanwhile.
+    async fn compare(&self, pointer: &PayloadPointer) -> Result<Option<DateTime>, PayloadError> {
         let head = self
             .client
             .head_object()
@@ -103,7 +103,9 @@ impl S3Store {
                 let size = object.content_length().and_then(|size| u64::try_from(size).ok());
                 let sha256 = object.metadata().and_then(|metadata| metadata.get(SHA256));
                 if size == Some(pointer.size) && sha256 == Some(&pointer.sha256) {
-                    Ok(Some(()))
+                    Ok(Some(
+                        object.last_modified().copied().unwrap_or(DateTime::from_secs(0)),
+                    ))
                 } else {
                     Err(PayloadError::Damaged {
                         key: pointer.key.clone(),
@@ -212,13 +214,15 @@ impl PayloadStore for S3Store {
             sha256: sha256_hex(&payload),
         };
         let mut last = None;
+        // The same bytes over the same: its expiry counts from then on.
+        let mut renew = false;
         for attempt in 0..PUT_ATTEMPTS {
             let put = self
                 .client
                 .put_object()
                 .bucket(&self.bucket)
                 .key(key)
-                .if_none_match("*")
+                .set_if_none_match((!renew).then(|| "*".to_owned()))
                 .metadata(SHA256, &pointer.sha256)
                 .body(ByteStream::from(payload.clone()))
                 .send()
@@ -229,8 +233,11 @@ impl PayloadStore for S3Store {
             };
             match status(&error) {
                 Some(412) => {
-                    if self.compare(&pointer).await?.is_some() {
-                        return Ok(pointer);
+                    if let Some(put_at) = self.compare(&pointer).await? {
+                        if !is_old(&put_at, SystemTime::now()) {
+                            return Ok(pointer);
+                        }
+                        renew = true;
                     }
                 }
                 // ConditionalRequestConflict: another put of this key is under way.
@@ -302,6 +309,12 @@ impl PayloadStore for S3Store {
     }
 }
 
+/// Whether an object put then would expire too soon for what is sent now.
+fn is_old(put_at: &DateTime, now: SystemTime) -> bool {
+    let renewed = now.checked_sub(super::RENEWED).unwrap_or(SystemTime::UNIX_EPOCH);
+    *put_at < DateTime::from(renewed)
+}
+
 /// The HTTP status of an answered call. `HEAD` has no body, and so no error code.
 fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
@@ -321,5 +334,23 @@ fn check_key(key: &str) -> Result<(), PayloadError> {
             "key \"{}\" is not 1 to 512 characters of A-Z, a-z, 0-9, '/', '_', '.' and '-' without \"..\" and empty parts",
             key.chars().take(80).collect::<String>()
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{KEPT, RENEWED};
+    use super::*;
+    use schemas::schedule::MAX_WINDOW;
+
+    #[test]
+    fn an_object_is_renewed_while_the_longest_window_is_left_of_it() {
+        let now = SystemTime::now();
+        let aged = |age: Duration| is_old(&DateTime::from(now - age), now);
+        let hour = Duration::from_secs(3600);
+        assert!(!aged(Duration::ZERO) && !aged(RENEWED - hour));
+        assert!(aged(RENEWED + hour) && aged(KEPT));
+        assert!(RENEWED + MAX_WINDOW < KEPT);
+        assert!(is_old(&DateTime::from_secs(0), now));
     }
 }
