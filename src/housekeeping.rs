@@ -5,6 +5,7 @@ use platform::delivery_queue::DeliveryQueue;
 use platform::follow::Follower;
 use platform::harness::Role;
 use platform::payload_store::{KEPT, PayloadStore};
+use platform::replays::Replays;
 use platform::telemetry::{self, Outage};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -64,6 +65,9 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// forgets all it remembers of the catalog.
 const CHANGES_KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// How long a replay that came to its end can be looked up.
+const REPLAYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// Removes what is too old, now and each hour, until `shutdown`.
 async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: CancellationToken) {
     let away = Outage::new("payload store (expiry)");
@@ -80,6 +84,10 @@ async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: Canc
                 tracing::debug!(gone, "old payloads removed");
             }
             Err(error) => away.failed(&error),
+        }
+        if let Err(error) = Replays::new(&catalog).prune(REPLAYS_KEPT).await {
+            catalog_away.failed(&error);
+            continue;
         }
         match catalog.prune_changes(CHANGES_KEPT).await {
             Ok(gone) => {
@@ -112,6 +120,7 @@ mod tests {
         for (key, age) in [
             ("new", Duration::ZERO),
             ("waiting", KEPT - day),
+            ("again", KEPT + day),
             ("old", KEPT + day),
         ] {
             pointers.push(store.put(key, Bytes::from_static(b"payload")).await.unwrap());
@@ -121,6 +130,8 @@ mod tests {
                 .unwrap();
             file.set_modified(SystemTime::now() - age).unwrap();
         }
+        // One that is sent again is put again.
+        store.put("again", Bytes::from_static(b"payload")).await.unwrap();
         let old = pointers.pop().unwrap();
         let shutdown = CancellationToken::new();
         let url = format!("sqlite:{}", dir.path().join("catalog.db").display());

@@ -36,16 +36,18 @@ use db::{Db, Ids};
 use sqlx::AnyPool;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The catalog in its database. Cloned freely; clones share connections and version.
 #[derive(Clone)]
 pub struct Catalog {
     pub(crate) db: Db,
     sealer: Sealer,
-    clock: Clock,
+    pub(crate) clock: Clock,
     ids: Arc<Ids>,
     newest: watch::Sender<i64>,
+    /// Told of each replay that this process makes.
+    pub(crate) replays: Arc<Notify>,
 }
 
 impl fmt::Debug for Catalog {
@@ -67,6 +69,7 @@ impl Catalog {
             clock,
             ids: Arc::default(),
             newest: watch::Sender::new(0),
+            replays: Arc::default(),
         })
     }
 
@@ -76,16 +79,16 @@ impl Catalog {
         &self.db.pool
     }
 
-    /// The next id of a target, filter, subscription, key or secret.
-    fn next_id(&self) -> i64 {
+    /// The next id of a target, filter, subscription, key, secret or replay.
+    pub(crate) fn next_id(&self) -> i64 {
         self.ids.next(self.clock.now())
     }
 }
 
 /// How often an insert draws another id when its id was taken by another process meanwhile.
-const ID_DRAWS: u32 = 8;
+pub(crate) const ID_DRAWS: u32 = 8;
 
 /// The error of an insert whose every id was taken: another process must be making thousands a second.
-fn no_free_id() -> CatalogError {
+pub(crate) fn no_free_id() -> CatalogError {
     CatalogError::Unavailable("no free id; try again".to_owned())
 }

@@ -8,11 +8,13 @@
 //! | `fold` | a batch of records as the rows it comes to |
 //! | `write` | those rows, written in few statements |
 //! | `read` | the API's questions |
+//! | `resend` | what sending again asks |
 //! | `expire` | what is too old, removed |
 
 mod expire;
 mod fold;
 mod read;
+mod resend;
 pub mod types;
 mod write;
 

@@ -17,6 +17,7 @@
 //! | [`report`] | telling history, without waiting for it |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
+//! | [`replays`] | what tenants want sent again (Postgres, or SQLite) |
 //! | [`plain`] | errors of the system in words |
 //! | [`ports`] | the adapters a configuration asks for, opened |
 
@@ -34,6 +35,7 @@ pub mod history;
 pub mod payload_store;
 pub mod plain;
 pub mod ports;
+pub mod replays;
 pub mod report;
 pub mod secrets;
 pub mod sqlite;

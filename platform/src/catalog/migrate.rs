@@ -11,7 +11,7 @@ use super::{Catalog, CatalogError};
 use sqlx::{AssertSqlSafe, Row};
 
 /// What there is to apply, in order: version, name, SQL. Never change one that was released.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "catalog", include_str!("../../migrations/0001_catalog.sql")),
     (2, "history", include_str!("../../migrations/0002_history.sql")),
     (
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         "rate per minute",
         include_str!("../../migrations/0004_rate_per_minute.sql"),
     ),
+    (7, "replays", include_str!("../../migrations/0007_replays.sql")),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at
@@ -100,7 +101,7 @@ impl Catalog {
                 .await?
                 .try_get(0)?
         };
-        let newest = MIGRATIONS.len() as i64;
+        let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
         if done < newest {
             return Err(CatalogError::Unavailable(format!(
                 "not migrated: at version {done} of {newest}; run `hookwright provision`"

@@ -96,3 +96,29 @@ pub struct EventQuery {
     /// Only those after this one in the list's order: the last row's `(accepted_at, id)`.
     pub after: Option<(Millis, String)>,
 }
+
+/// Which deliveries to a target, given up or canceled, to send again. Oldest first, by acceptance, then id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The target.
+    pub target: TargetId,
+    /// Those that were canceled too.
+    pub canceled: bool,
+    /// Only accepted at or after this.
+    pub from: Millis,
+    /// Only accepted before this.
+    pub to: Millis,
+    /// Only those after this one: the last row's `(accepted_at, id)`.
+    pub after: Option<(Millis, String)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What history knows of an event and its delivery to one target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// When the event was accepted.
+    pub accepted_at: Millis,
+    /// The delivery's status and the attempts made; `None` when it has none.
+    pub delivery: Option<(DeliveryStatus, u32)>,
+}

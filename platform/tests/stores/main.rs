@@ -11,6 +11,7 @@ mod matching;
 mod notices;
 mod opening;
 mod plans;
+mod replays;
 mod store;
 mod subscriptions;
 mod targets;
