@@ -17,6 +17,7 @@ use platform::harness::{self, Role, RoleError};
 use platform::history::History;
 use platform::payload_store::PayloadStore;
 use platform::ports::Opener;
+use platform::replays::Replays;
 use platform::report::Reporter;
 use platform::telemetry;
 use schemas::avro::Framing;
@@ -194,6 +195,7 @@ impl Process {
         let mut roles = std::mem::take(&mut self.extra);
         if self.selection.consumer {
             roles.push(self.consumer());
+            roles.push(self.replay());
         }
         if self.selection.dispatcher {
             roles.push(self.dispatcher());
@@ -231,7 +233,7 @@ impl Process {
         }
     }
 
-    fn consumer(&self) -> Role {
+    fn consumer_settings(&self) -> consumer::Config {
         let config = &self.config;
         // Log and queue on one disk: the payload is there already.
         let place = if config.payloads_in_log() {
@@ -239,7 +241,7 @@ impl Process {
         } else {
             consumer::config::PayloadPlace::Message
         };
-        let settings = consumer::Config {
+        consumer::Config {
             group: config.kafka.group.clone(),
             topics: config.events.topics.clone(),
             dead_letter_topic: config.events.dead_letter_topic.clone(),
@@ -255,7 +257,10 @@ impl Process {
             },
             in_flight_bytes: 32 << 20,
             match_memory: config.events.match_memory.0 as u64,
-        };
+        }
+    }
+
+    fn consumer(&self) -> Role {
         let parts = consumer::Parts {
             log: self.log.clone(),
             queue: self.queue.clone(),
@@ -266,8 +271,39 @@ impl Process {
         };
         Role::new(
             "consumer",
-            consumer::run(settings, parts, self.ready("consumer"), self.shutdown.clone()),
+            consumer::run(
+                self.consumer_settings(),
+                parts,
+                self.ready("consumer"),
+                self.shutdown.clone(),
+            ),
         )
+    }
+
+    /// What is sent again comes from the log to the queue, as what the consumer reads.
+    fn replay(&self) -> Role {
+        let settings = self.consumer_settings();
+        let rate = self.config.replay.rate;
+        // The database lies in the data folder, which is this process's alone.
+        let alone = self._lock.is_some() && self.config.store.url.is_none();
+        let parts = consumer::replay::Parts {
+            log: self.log.clone(),
+            queue: self.queue.clone(),
+            payloads: self.payloads.clone(),
+            catalog: self.follower.clone(),
+            history: History::new(&self.catalog),
+            replays: Replays::new(&self.catalog),
+            reporter: self.reporter.clone(),
+            clock: self.clock.clone(),
+        };
+        let shutdown = self.shutdown.clone();
+        Role::new("replay", async move {
+            if alone {
+                parts.replays.forget_leases().await?;
+            }
+            consumer::replay::run(settings, rate, parts, shutdown).await?;
+            Ok::<(), RoleError>(())
+        })
     }
 
     fn dispatcher(&self) -> Role {
@@ -357,6 +393,7 @@ impl Process {
         let parts = api::Parts {
             catalog: self.catalog.clone(),
             history: History::new(&self.catalog),
+            replays: Replays::new(&self.catalog),
             log: self.log.clone(),
             clock: self.clock.clone(),
         };

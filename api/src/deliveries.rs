@@ -183,6 +183,6 @@ async fn get_delivery(
 }
 
 /// Whether text looks like a delivery's id. Not all text may be asked of a database.
-fn may_be_delivery_id(text: &str) -> bool {
+pub(crate) fn may_be_delivery_id(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }

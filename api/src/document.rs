@@ -6,7 +6,10 @@
 
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
-use crate::{admin, deliveries, docs, endpoints, events, filters, subscriptions, targets};
+use crate::{
+    admin, dead_letters, deliveries, docs, endpoints, events, filters, replays, resend, subscriptions,
+    targets,
+};
 use axum::Router;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -37,6 +40,8 @@ use utoipa_axum::router::OpenApiRouter;
         (name = "filters", description = "Which event types somebody wants."),
         (name = "subscriptions", description = "Which target gets what which filter wants."),
         (name = "deliveries", description = "What became of each event at each target."),
+        (name = "replays", description = "What was missed, sent again: events of a time, to one target, in the background."),
+        (name = "dead letters", description = "Deliveries that were given up: list them, and send them again."),
         (name = "admin", description = "Tenants and their API keys. Takes the admin key only."),
         (name = "docs", description = "This documentation. Takes no key."),
     )
@@ -57,6 +62,9 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
         .merge(filters::routes())
         .merge(subscriptions::routes())
         .merge(deliveries::routes())
+        .merge(resend::routes())
+        .merge(replays::routes())
+        .merge(dead_letters::routes())
         .merge(admin::routes())
         .merge(docs::routes());
     let all = OpenApiRouter::with_openapi(Head::openapi());

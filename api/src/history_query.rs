@@ -128,13 +128,62 @@ impl DeliveryParams {
     }
 }
 
+/// Which dead letters to list.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeadLetterParams {
+    /// Only deliveries to this target.
+    #[param(value_type = Option<i64>, example = 186_243_735_552_001_i64)]
+    target_id: Option<String>,
+    /// Only deliveries of events of this type, exactly.
+    #[param(example = "core.orders.created.v1")]
+    event_type: Option<String>,
+    /// Only deliveries of events accepted at or after this.
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T00:00:00Z")]
+    from: Option<String>,
+    /// Only deliveries of events accepted before this.
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-02-01T00:00:00Z")]
+    to: Option<String>,
+    /// How many items at most.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 250, default = 50, example = 50)]
+    limit: Option<String>,
+    /// `nextCursor` of the page before.
+    #[param(example = "MTc2NzIyNTU5OTEyMy5kbHZfMQ")]
+    cursor: Option<String>,
+}
+
+impl DeadLetterParams {
+    /// The limit, and the question: for one more than the limit.
+    ///
+    /// # Errors
+    /// 422 with all that are wrong.
+    pub fn check(self) -> Result<(u32, DeliveryQuery), Problem> {
+        DeliveryParams {
+            target_id: self.target_id,
+            event_id: None,
+            status: Some(DeliveryStatus::Exhausted.as_str().to_owned()),
+            event_type: self.event_type,
+            from: self.from,
+            to: self.to,
+            limit: self.limit,
+            cursor: self.cursor,
+        }
+        .check()
+    }
+}
+
 /// Checks `eventType`.
 fn event_type(checks: &mut Checks, text: Option<String>) -> Option<String> {
     text.map(|text| checks.take("eventType", check_event_type(&text).map(|()| text)))
 }
 
 /// Checks `from` and `to`.
-fn range(checks: &mut Checks, from: Option<&str>, to: Option<&str>) -> (Option<Millis>, Option<Millis>) {
+pub(crate) fn range(
+    checks: &mut Checks,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> (Option<Millis>, Option<Millis>) {
     let mut time = |field: &str, text: Option<&str>| {
         text.and_then(|text| checks.take(field, Millis::parse_rfc3339(text).map(Some)))
     };

@@ -3,7 +3,8 @@
 //! ```text
 //! request ─▶ auth ─▶ json / page ─▶ targets, filters, subscriptions, endpoints ─▶ catalog
 //!             │                 ├─▶ events (POST) ─▶ publish ─▶ event log
-//!             │                 ├─▶ events, deliveries (GET) ─▶ history
+//!             │                 ├─▶ events, deliveries, dead letters (GET) ─▶ history
+//!             │                 ├─▶ resend, replays, redrive ─▶ replays, which the consumer works on
 //!             │                 └─▶ admin ─▶ catalog
 //!             └─▶ problem: every refusal, as `application/problem+json`
 //! ```
@@ -16,6 +17,7 @@
 mod admin;
 mod auth;
 mod config;
+mod dead_letters;
 mod deliveries;
 mod docs;
 mod document;
@@ -29,6 +31,8 @@ mod page;
 mod problem;
 mod publish;
 mod rate;
+mod replays;
+mod resend;
 mod subscriptions;
 mod target_fields;
 mod targets;
@@ -45,6 +49,7 @@ use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::event_log::{EventLog, LogError, NewRecord};
 use platform::history::History;
+use platform::replays::Replays;
 use problem::Problem;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -57,6 +62,8 @@ pub struct Parts {
     pub catalog: Catalog,
     /// Events, deliveries, attempts.
     pub history: History,
+    /// What is to be sent again.
+    pub replays: Replays,
     /// Where events go.
     pub log: Arc<dyn EventLog>,
     /// The time.

@@ -7,6 +7,8 @@
 //! poison copy is acknowledged): see [`ledger`], the one place that decides it, and [`assignments`], which
 //! keeps one for each partition while it is ours.
 //!
+//! [`replay`] sends again what tenants ask for, in a role of its own.
+//!
 //! Killed anywhere: what was not stored is read again, and makes the same deliveries with the same ids.
 
 pub mod assignments;
@@ -20,6 +22,7 @@ pub mod matcher;
 pub mod poison;
 pub mod price;
 pub mod registry;
+pub mod replay;
 pub mod spill;
 pub mod under_way;
 pub mod writers;

@@ -23,6 +23,8 @@ pub mod names {
     pub const EVENTS_DEAD_LETTERED: &str = "hookwright_events_dead_lettered_total";
     /// Deliveries acknowledged by the dispatch queue.
     pub const DELIVERIES_ENQUEUED: &str = "hookwright_deliveries_enqueued_total";
+    /// Those of them that were sent again, by a resend, a replay or a redrive.
+    pub const DELIVERIES_RESENT: &str = "hookwright_deliveries_resent_total";
     /// Attempts, by `outcome`.
     pub const ATTEMPTS: &str = "hookwright_attempts_total";
     /// Seconds from acceptance to delivery.

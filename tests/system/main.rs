@@ -34,6 +34,7 @@ mod history_story;
 mod invariants;
 mod isolation;
 mod queue_invariants;
+mod replay;
 mod soak;
 
 use std::future::Future;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// All routes, as the contract has them.
-const ROUTES: [(&str, &[&str]); 22] = [
+const ROUTES: [(&str, &[&str]); 28] = [
     ("/", &["get"]),
     ("/v1", &["get"]),
     ("/v1/admin/tenants", &["get", "post"]),
@@ -17,13 +17,18 @@ const ROUTES: [(&str, &[&str]); 22] = [
     ("/v1/docs", &["get"]),
     ("/v1/openapi.json", &["get"]),
     ("/v1/webhooks/deliveries", &["get"]),
+    ("/v1/webhooks/dead-letters", &["get"]),
+    ("/v1/webhooks/dead-letters/redrive", &["post"]),
     ("/v1/webhooks/deliveries/{id}", &["get"]),
+    ("/v1/webhooks/deliveries/{id}/resend", &["post"]),
     ("/v1/webhooks/endpoints", &["get", "post"]),
     ("/v1/webhooks/endpoints/{id}", &["delete", "get", "patch"]),
     ("/v1/webhooks/events", &["get", "post"]),
     ("/v1/webhooks/events/{id}", &["get"]),
     ("/v1/webhooks/filters", &["get", "post"]),
     ("/v1/webhooks/filters/{id}", &["delete", "get", "patch"]),
+    ("/v1/webhooks/replays", &["get", "post"]),
+    ("/v1/webhooks/replays/{id}", &["delete", "get"]),
     ("/v1/webhooks/subscriptions", &["get", "post"]),
     ("/v1/webhooks/subscriptions/{id}", &["delete", "get", "patch"]),
     ("/v1/webhooks/targets", &["get", "post"]),

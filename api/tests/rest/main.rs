@@ -7,6 +7,7 @@ mod events;
 mod history;
 mod outages;
 mod problems;
+mod replays;
 mod resources;
 mod targets;
 mod world;

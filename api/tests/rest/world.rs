@@ -13,6 +13,7 @@ use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
 use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use platform::history::History;
+use platform::replays::Replays;
 use platform::secrets::Sealer;
 use platform::sqlite;
 use schemas::avro::{self, WebhookEvent};
@@ -196,6 +197,7 @@ impl World {
         let parts = Parts {
             catalog: catalog.clone(),
             history: history.clone(),
+            replays: Replays::new(&catalog),
             log: log.clone(),
             clock,
         };

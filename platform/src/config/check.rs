@@ -77,6 +77,7 @@ impl Config {
             ("delivery.response_limit", self.delivery.response_limit.0),
             ("events.max_payload", self.events.max_payload.0),
             ("events.match_memory", self.events.match_memory.0),
+            ("replay.rate", self.replay.rate as usize),
             (
                 "kafka.partitions",
                 usize::try_from(self.kafka.partitions).unwrap_or(0),

@@ -28,6 +28,7 @@ pub struct Config {
     pub delivery: Delivery,
     pub breaker: Breaker,
     pub retry: Retry,
+    pub replay: Replay,
     pub secrets: Secrets,
     pub mail: Mail,
     pub embedded: Embedded,
@@ -232,6 +233,14 @@ pub struct Retry {
     pub factor: f64,
     pub max: Span,
     pub jitter: f64,
+}
+
+/// `[replay]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
+pub struct Replay {
+    pub rate: u32,
 }
 
 /// `[secrets]`.
