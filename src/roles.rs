@@ -330,6 +330,13 @@ impl Process {
             retry_after_cap: delivery.retry_after_cap.0,
             retry: self.config.retry_policy(),
             rules: self.config.egress_rules(),
+            // Checked when the configuration was loaded.
+            proxy: self
+                .config
+                .proxy()
+                .ok()
+                .flatten()
+                .map(|(host, port)| dispatcher::proxy::Proxy { host, port }),
         };
         let parts = dispatcher::Parts {
             queue: self.queue.clone(),

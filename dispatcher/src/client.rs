@@ -2,20 +2,29 @@
 
 use crate::config::Config;
 use crate::guard::{Guard, NoConnection};
+use crate::resolver::{Names, SystemNames};
+use crate::tls::{self, Connector};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use schemas::outcome::AttemptError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Connections that nothing uses are closed after this, so that a change of the rules takes effect.
 const IDLE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that history keeps.
 const EXCERPT: usize = 1024;
+/// The longest head of an answer, in bytes.
+const LONGEST_HEAD: usize = 32 * 1024;
+/// The most headers of an answer over HTTP/1.
+const MOST_HEADERS: usize = 100;
+/// Bytes of an answer over HTTP/2 that may come before they are read. No window is smaller at first
+/// (RFC 9113, 6.9.2).
+const H2_WINDOW: u32 = 65_535;
 
 /// What a target answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,37 +39,34 @@ pub struct Answer {
 
 /// Sends requests to targets. Pools connections per scheme and authority.
 pub struct HttpClient {
-    client: Client<HttpsConnector<Guard>, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
+    guard: Guard,
     response_limit: usize,
 }
 
 impl HttpClient {
-    /// A client with these limits and rules. Redirects are not followed and no proxy is used.
+    /// A client with these limits and rules, which trusts the machine's certificates. Redirects are not
+    /// followed, and no proxy is used that the environment names.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let guard = Guard::new(config.rules.clone(), config.connect_timeout);
-        let tls = match HttpsConnectorBuilder::new().with_native_roots() {
-            Ok(builder) => builder,
-            Err(error) => {
-                // Deliveries to https targets will fail and be retried; http ones can go on.
-                tracing::error!(%error, "no root certificates on this machine; https targets cannot be verified");
-                HttpsConnectorBuilder::new().with_tls_config(no_roots())
-            }
-        };
-        let connector = tls.https_or_http().enable_all_versions().wrap_connector(guard);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            // Many targets may share one host: fewer would open and close connections all the time. How many
-            // there can be is bounded by what is attempted at once, and how long by `IDLE`.
-            .pool_max_idle_per_host(config.concurrency)
-            .http1_max_headers(100)
-            .retry_canceled_requests(true)
-            .build(connector);
+        Self::with(config, tls::machine_roots(), Arc::new(SystemNames))
+    }
+
+    /// The same, but trusting these certificates and asking these for the addresses of names.
+    #[must_use]
+    pub fn with(config: &Config, tls: rustls::ClientConfig, names: Arc<dyn Names>) -> Self {
+        let guard = Guard::new(config, names);
         Self {
-            client,
+            client: pool(config).build(Connector::new(guard.clone(), tls, config.connect_timeout)),
+            guard,
             response_limit: config.response_limit,
         }
+    }
+
+    /// Connections that are open, those in the pool among them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.guard.open()
     }
 
     /// Sends a request and reads the answer, all within `timeout`.
@@ -143,8 +149,25 @@ fn classify(error: &hyper_util::client::legacy::Error) -> AttemptError {
     }
 }
 
-fn no_roots() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
+/// How connections are used, kept and bounded.
+fn pool(config: &Config) -> Builder {
+    let mut pool = Client::builder(TokioExecutor::new());
+    pool.timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        // Many targets may share one host: fewer would open and close connections all the time. How many
+        // there can be of all hosts is bounded by `Connections`, and how long by `IDLE`.
+        .pool_max_idle_per_host(config.concurrency)
+        .http1_max_headers(MOST_HEADERS)
+        .http1_max_buf_size(LONGEST_HEAD)
+        .http2_max_header_list_size(LONGEST_HEAD as u32)
+        // hyper would hold 2 MiB of each answer and 5 MiB of each connection.
+        .http2_adaptive_window(false)
+        .http2_initial_stream_window_size(H2_WINDOW)
+        .http2_initial_connection_window_size(4 * H2_WINDOW)
+        // A connection whose other end is gone without a word would be used, in vain, until TCP gives up.
+        .http2_keep_alive_interval(config.connect_timeout)
+        .http2_keep_alive_timeout(config.connect_timeout)
+        .retry_canceled_requests(true);
+    pool
 }

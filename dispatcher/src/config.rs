@@ -4,6 +4,7 @@ use crate::gate::Rules;
 use crate::gate::breaker::BreakerPolicy;
 use crate::gate::limit::Bounds;
 use crate::permits::Shares;
+use crate::proxy::Proxy;
 use schemas::egress::EgressRules;
 use schemas::schedule::RetryPolicy;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What may be dialled.
     pub rules: EgressRules,
+    /// Through what targets are reached, if not directly.
+    pub proxy: Option<Proxy>,
 }
 
 impl Config {

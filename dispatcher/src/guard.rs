@@ -1,13 +1,15 @@
 //! Which address may be dialled, decided on the address that is really dialled.
 //!
 //! A resolver alone is no guard: clients skip it for IP literals, and a name may resolve to something
-//! else a moment after it was checked. This connector resolves, checks each address, and dials
-//! only those that passed, so there is nothing between the check and the use.
+//! else a moment after it was checked. This connector checks the URL, resolves, checks each address, and
+//! dials only those that passed, so there is nothing between the check and the use.
 
+use crate::config::Config;
+use crate::connection::{Connections, Guarded};
+use crate::proxy::{self, Proxy};
+use crate::resolver::{Names, Resolver};
 use http::Uri;
-use hyper_util::client::legacy::connect::{Connected, Connection};
-use hyper_util::rt::TokioIo;
-use schemas::egress::EgressRules;
+use schemas::egress::{EgressRules, check_url};
 use schemas::outcome::AttemptError;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -15,13 +17,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use url::{Host, Url};
+
+/// An address is given at least so long, however many there are and however little time.
+const LEAST_DIAL: Duration = Duration::from_millis(250);
+/// Lookups at once: as many as attempts by default, and those that dead name servers left behind.
+const MOST_LOOKUPS: usize = 1024;
 
 /// Connects to permitted addresses only.
 #[derive(Clone)]
-pub struct Guard {
-    rules: Arc<EgressRules>,
+pub struct Guard(Arc<Rules>);
+
+struct Rules {
+    rules: EgressRules,
+    resolver: Resolver,
     connect_timeout: Duration,
+    proxy: Option<Proxy>,
+    connections: Connections,
 }
 
 /// Why no connection was made. Says nothing about what is at the address.
@@ -29,58 +43,116 @@ pub struct Guard {
 #[error("{}", .0.word())]
 pub struct NoConnection(pub AttemptError);
 
+const BLOCKED: NoConnection = NoConnection(AttemptError::Blocked);
+const CONNECT: NoConnection = NoConnection(AttemptError::Connect);
+
 impl Guard {
-    /// A guard with these rules.
+    /// A guard with these limits and rules.
     #[must_use]
-    pub fn new(rules: EgressRules, connect_timeout: Duration) -> Self {
-        Self {
-            rules: Arc::new(rules),
-            connect_timeout,
-        }
+    pub fn new(config: &Config, names: Arc<dyn Names>) -> Self {
+        Self(Arc::new(Rules {
+            rules: config.rules.clone(),
+            resolver: Resolver::new(names, config.connect_timeout, MOST_LOOKUPS),
+            connect_timeout: config.connect_timeout,
+            proxy: config.proxy.clone(),
+            connections: Connections::new(config.concurrency),
+        }))
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.0.connections.open()
     }
 
     async fn connect(self, uri: Uri) -> Result<Guarded, NoConnection> {
-        let dialled = self.dial(&uri);
-        match tokio::time::timeout(self.connect_timeout, dialled).await {
-            Ok(result) => result,
-            Err(_) => Err(NoConnection(AttemptError::Connect)),
-        }
+        let (host, port) = place(&uri, &self.0.rules)?;
+        let deadline = Instant::now() + self.0.connect_timeout;
+        let stream = match &self.0.proxy {
+            Some(proxy) => {
+                // What a name resolves to is the proxy's to judge.
+                if let Some(address) = literal(&host)
+                    && !self.0.rules.allows_address(address)
+                {
+                    return Err(BLOCKED);
+                }
+                let tunnel = proxy::connect(proxy, &self.0.resolver, &host, port);
+                timeout_at(deadline, tunnel).await.unwrap_or(Err(CONNECT))?
+            }
+            None => {
+                self.0
+                    .dial(self.0.addresses(&host).await?, port, deadline)
+                    .await?
+            }
+        };
+        // Small requests must not wait for the answer to the one before.
+        drop(stream.set_nodelay(true));
+        Ok(self.0.connections.hold(stream))
     }
+}
 
-    async fn dial(&self, uri: &Uri) -> Result<Guarded, NoConnection> {
-        let tls = uri.scheme_str() == Some("https");
-        if !tls && !self.rules.allow_http {
-            return Err(NoConnection(AttemptError::Blocked));
-        }
-        let host = uri.host().ok_or(NoConnection(AttemptError::Blocked))?;
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let literal = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<IpAddr>();
-        let addresses: Vec<SocketAddr> = match literal {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => lookup_host((host, port))
-                .await
-                .map_err(|_| NoConnection(AttemptError::Dns))?
+/// Host and port of a target, if it may be one. Only the form that registration stores is taken: in any
+/// other, another parser may have seen another host.
+fn place(uri: &Uri, rules: &EgressRules) -> Result<(Host<String>, u16), NoConnection> {
+    let url = check_url(&uri.to_string(), rules).map_err(|_| BLOCKED)?;
+    let url = Url::parse(&url).map_err(|_| BLOCKED)?;
+    if url.host_str() != uri.host() {
+        return Err(BLOCKED);
+    }
+    let host = url.host().ok_or(BLOCKED)?.to_owned();
+    Ok((host, url.port_or_known_default().ok_or(BLOCKED)?))
+}
+
+fn literal(host: &Host<String>) -> Option<IpAddr> {
+    match host {
+        Host::Ipv4(address) => Some((*address).into()),
+        Host::Ipv6(address) => Some((*address).into()),
+        Host::Domain(_) => None,
+    }
+}
+
+impl Rules {
+    /// The addresses of a host that may be dialled, at least one.
+    async fn addresses(&self, host: &Host<String>) -> Result<Vec<IpAddr>, NoConnection> {
+        let allowed: Vec<IpAddr> = match host {
+            Host::Domain(name) => {
+                // What an operator opens, by name or with loopback, is a name of their network.
+                let completed = self.rules.allows_host(name) || !name.contains('.');
+                let found = self.resolver.addresses(name, completed).await;
+                let found = found.map_err(|_| NoConnection(AttemptError::Dns))?;
+                found
+                    .into_iter()
+                    .filter(|address| self.rules.allows_address_of(name, *address))
+                    .collect()
+            }
+            Host::Ipv4(_) | Host::Ipv6(_) => literal(host)
+                .into_iter()
+                .filter(|address| self.rules.allows_address(*address))
                 .collect(),
         };
-        let mut failure = AttemptError::Dns;
-        for address in addresses {
-            if !self.rules.allows_address(address.ip()) {
-                failure = AttemptError::Blocked;
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Small requests must not wait for the answer to the one before.
-                    drop(stream.set_nodelay(true));
-                    return Ok(Guarded(TokioIo::new(stream)));
-                }
-                Err(_) => failure = AttemptError::Connect,
+        if allowed.is_empty() {
+            return Err(BLOCKED);
+        }
+        Ok(allowed)
+    }
+
+    /// Dials one address after the other; each has its share of the time that is left.
+    async fn dial(
+        &self,
+        addresses: Vec<IpAddr>,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<TcpStream, NoConnection> {
+        for (tried, address) in addresses.iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            let share = (left / untried).max(LEAST_DIAL.min(left));
+            let dialled = timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await;
+            if let Ok(Ok(stream)) = dialled {
+                return Ok(stream);
             }
         }
-        Err(NoConnection(failure))
+        Err(CONNECT)
     }
 }
 
@@ -95,129 +167,5 @@ impl tower_service::Service<Uri> for Guard {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         Box::pin(self.clone().connect(uri))
-    }
-}
-
-/// A connection to a permitted address.
-pub struct Guarded(TokioIo<TcpStream>);
-
-impl Connection for Guarded {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-impl hyper::rt::Read for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl hyper::rt::Write for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn dial(rules: EgressRules, uri: &str) -> Result<(), AttemptError> {
-        let guard = Guard::new(rules, Duration::from_secs(2));
-        guard
-            .connect(uri.parse().unwrap())
-            .await
-            .map(drop)
-            .map_err(|error| error.0)
-    }
-
-    #[tokio::test]
-    async fn loopback_is_dialled_only_where_it_is_allowed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let strict = EgressRules {
-            allow_http: true,
-            allow_networks: vec![],
-        };
-        let dev = EgressRules {
-            allow_http: true,
-            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        };
-        for host in [
-            "127.0.0.1",
-            "localhost",
-            "[::ffff:127.0.0.1]",
-            "2130706433",
-            "0x7f.1",
-        ] {
-            assert_eq!(
-                dial(strict.clone(), &format!("http://{host}:{port}/")).await,
-                Err(AttemptError::Blocked),
-                "{host}"
-            );
-        }
-        assert_eq!(
-            dial(dev.clone(), &format!("http://127.0.0.1:{port}/")).await,
-            Ok(())
-        );
-        assert_eq!(
-            dial(dev, "http://169.254.169.254/latest").await,
-            Err(AttemptError::Blocked)
-        );
-        let https_only = EgressRules {
-            allow_http: false,
-            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        };
-        assert_eq!(
-            dial(https_only, &format!("http://127.0.0.1:{port}/")).await,
-            Err(AttemptError::Blocked)
-        );
-    }
-
-    #[tokio::test]
-    async fn a_closed_port_is_a_connect_error() {
-        let dev = EgressRules {
-            allow_http: true,
-            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        };
-        let port = tokio::net::TcpListener::bind("127.0.0.1:0")
-            .await
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        assert_eq!(
-            dial(dev, &format!("http://127.0.0.1:{port}/")).await,
-            Err(AttemptError::Connect)
-        );
     }
 }

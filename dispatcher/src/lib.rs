@@ -16,17 +16,25 @@
 //! | [`request`] | headers and signature |
 //! | [`client`] | the POST, under one deadline |
 //! | [`guard`] | which address may be dialled |
+//! | [`resolver`] | names to addresses |
+//! | [`proxy`] | a tunnel through a proxy |
+//! | [`tls`] | TLS, in time |
+//! | [`connection`] | connections, counted |
 
 pub mod client;
 pub mod config;
+pub mod connection;
 pub mod dispatch;
 pub mod gate;
 pub mod guard;
 pub mod lane;
 pub mod payload;
 pub mod permits;
+pub mod proxy;
 pub mod request;
+pub mod resolver;
 pub mod targets;
+pub mod tls;
 
 pub use config::Config;
 

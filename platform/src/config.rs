@@ -4,6 +4,7 @@
 //! what the code starts from. Over them lie the presets of `dev`, the file, and the environment.
 
 mod check;
+mod egress;
 pub mod error;
 mod group;
 mod keys;

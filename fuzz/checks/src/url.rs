@@ -13,6 +13,7 @@ pub fn url(data: &[u8]) {
         allow_http: true,
         // Unwrap safety: it is a network.
         allow_networks: vec!["127.0.0.0/8".parse().expect("a network")],
+        ..EgressRules::default()
     };
     if let Ok(normal) = check_url(&url, &strict) {
         may_be_dialled(&normal);

@@ -96,6 +96,7 @@ impl Config {
                     .into(),
             );
         }
+        self.check_egress()?;
         if let Err(message) = self.retry_policy().check() {
             return fail("retry", message);
         }

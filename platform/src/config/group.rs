@@ -206,11 +206,12 @@ impl Config {
     /// What is allowed and works, but probably not as it was meant: key, value, and what would be right.
     #[must_use]
     pub fn warnings(&self) -> Vec<ConfigError> {
+        let mut warnings = self.egress_warnings();
         if self.events.log != LogKind::Kafka {
-            return Vec::new();
+            return warnings;
         }
         // What is wrong was refused before.
-        let mut warnings = self.kafka.doubts().unwrap_or_default();
+        warnings.extend(self.kafka.doubts().unwrap_or_default());
         let grace = self.shutdown.grace.0;
         if grace < DRAIN {
             let message = format!(

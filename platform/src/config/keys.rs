@@ -3,7 +3,7 @@
 use super::topic::Topic;
 use super::units::{Size, Span};
 use ipnet::IpNet;
-use schemas::egress::EgressRules;
+use schemas::egress::hosts::HostPattern;
 use schemas::schedule::RetryPolicy;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -209,6 +209,9 @@ pub struct Delivery {
     pub retry_after_cap: Span,
     pub allow_http: bool,
     pub allow_networks: Vec<IpNet>,
+    pub allow_hosts: Vec<HostPattern>,
+    pub deny_networks: Vec<IpNet>,
+    pub proxy: Option<String>,
 }
 
 /// `[breaker]`.
@@ -329,15 +332,6 @@ impl Config {
                 .zip(kafka.schema_registry_password.clone()),
             ca: kafka.schema_registry_ca.clone(),
         })
-    }
-
-    /// What may be dialled.
-    #[must_use]
-    pub fn egress_rules(&self) -> EgressRules {
-        EgressRules {
-            allow_http: self.delivery.allow_http,
-            allow_networks: self.delivery.allow_networks.clone(),
-        }
     }
 
     /// The database's address.

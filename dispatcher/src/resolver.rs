@@ -1,0 +1,195 @@
+//! Names to addresses.
+//!
+//! The system's resolver holds a thread for as long as a name server that is dead takes to be given up (10 s
+//! and more), and a tenant may own many of those. So lookups have threads of their own, which nobody else
+//! waits for, and of one name there is one lookup at a time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+
+/// Of the addresses of a name, so many are looked at.
+const MOST_ADDRESSES: usize = 16;
+/// Bytes of a lookup's stack: glibc takes up to 64 KiB at once.
+const STACK: usize = 512 * 1024;
+
+/// Who knows the addresses of names.
+pub trait Names: Send + Sync + 'static {
+    /// The addresses of a name, as it blocks; none when there is none, for whatever reason. A name with a dot at
+    /// its end is whole.
+    fn lookup(&self, name: &str) -> Vec<IpAddr>;
+}
+
+/// The system: `/etc/hosts`, name servers and what else it is set up to ask.
+pub struct SystemNames;
+
+impl Names for SystemNames {
+    fn lookup(&self, name: &str) -> Vec<IpAddr> {
+        match (name, 0).to_socket_addrs() {
+            Ok(found) => found.map(|place| place.ip()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// Looks names up.
+pub struct Resolver {
+    names: Arc<dyn Names>,
+    limit: Duration,
+    threads: Arc<Semaphore>,
+    under_way: Arc<Mutex<UnderWay>>,
+}
+
+/// The lookups that run, and where their answers will be.
+type UnderWay = HashMap<String, watch::Receiver<Option<Vec<IpAddr>>>>;
+
+/// No address: the name is unknown, or nobody says what it is in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no address")]
+pub struct NoAddress;
+
+impl Resolver {
+    /// Waits for an answer for `limit` at most, and has `threads` lookups at once at most: those of dead name
+    /// servers go on for a while after that.
+    #[must_use]
+    pub fn new(names: Arc<dyn Names>, limit: Duration, threads: usize) -> Self {
+        Self {
+            names,
+            limit,
+            threads: Arc::new(Semaphore::new(threads)),
+            under_way: Arc::default(),
+        }
+    }
+
+    /// The addresses of a host, at least one. Only the whole name is looked up, unless it may be `completed` by
+    /// the system's search list.
+    ///
+    /// # Errors
+    /// When there is none within the limit.
+    pub async fn addresses(&self, host: &str, completed: bool) -> Result<Vec<IpAddr>, NoAddress> {
+        let name = if completed {
+            host.to_owned()
+        } else {
+            format!("{host}.")
+        };
+        let mut answer = self.ask(name)?;
+        let found = tokio::time::timeout(self.limit, answer.wait_for(Option::is_some)).await;
+        let found = found.map_err(|_| NoAddress)?.map_err(|_| NoAddress)?.clone();
+        found.filter(|found| !found.is_empty()).ok_or(NoAddress)
+    }
+
+    /// Where the answer will be: of the lookup that runs, or of one that begins.
+    fn ask(&self, name: String) -> Result<watch::Receiver<Option<Vec<IpAddr>>>, NoAddress> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = under_way.get(&name) {
+            return Ok(answer.clone());
+        }
+        let permit = self.threads.clone().try_acquire_owned().map_err(|_| NoAddress)?;
+        let (tell, answer) = watch::channel(None);
+        let (names, running, looked_up) = (self.names.clone(), self.under_way.clone(), name.clone());
+        let thread = std::thread::Builder::new()
+            .name("lookup".to_owned())
+            .stack_size(STACK);
+        let lookup = move || {
+            let mut found = names.lookup(&looked_up);
+            found.truncate(MOST_ADDRESSES);
+            // Whoever asks from now on gets a lookup of their own: this one may be out of date by then.
+            running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&looked_up);
+            tell.send_replace(Some(found));
+            drop(permit);
+        };
+        thread.spawn(lookup).map_err(|_| NoAddress)?;
+        under_way.insert(name, answer.clone());
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    /// Answers each lookup when it is told to.
+    struct Slow {
+        asked: AtomicUsize,
+        go: Mutex<mpsc::Receiver<IpAddr>>,
+    }
+
+    impl Names for Slow {
+        fn lookup(&self, _: &str) -> Vec<IpAddr> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.go.lock().unwrap().recv().into_iter().collect()
+        }
+    }
+
+    fn slow(limit: Duration, threads: usize) -> (Arc<Slow>, mpsc::Sender<IpAddr>, Resolver) {
+        let (go, told) = mpsc::channel();
+        let names = Arc::new(Slow {
+            asked: AtomicUsize::new(0),
+            go: Mutex::new(told),
+        });
+        (names.clone(), go, Resolver::new(names, limit, threads))
+    }
+
+    #[tokio::test]
+    async fn of_one_name_there_is_one_lookup_at_a_time() {
+        let (names, go, resolver) = slow(Duration::from_secs(20), 8);
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let ask = || resolver.addresses("a.example", false);
+        let tell = async { go.send(address).unwrap() };
+        let (one, two, three, ()) = tokio::join!(ask(), ask(), ask(), tell);
+        assert_eq!(
+            [one, two, three].map(Result::unwrap),
+            [[address], [address], [address]]
+        );
+        assert_eq!(names.asked.load(Ordering::SeqCst), 1);
+        go.send(address).unwrap();
+        assert_eq!(ask().await.unwrap(), [address]);
+        assert_eq!(
+            names.asked.load(Ordering::SeqCst),
+            2,
+            "an answer is not remembered"
+        );
+    }
+
+    #[tokio::test]
+    async fn dead_name_servers_hold_up_their_own_names_for_the_limit_and_take_a_thread_each() {
+        let (names, go, resolver) = slow(Duration::from_millis(20), 2);
+        for host in ["a.example", "b.example", "a.example", "c.example"] {
+            assert_eq!(resolver.addresses(host, false).await, Err(NoAddress), "{host}");
+        }
+        assert!(names.asked.load(Ordering::SeqCst) <= 2, "c.example had no thread");
+        drop(go);
+        // The two give up, and their threads are free again.
+        while resolver.threads.available_permits() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(resolver.under_way.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_whole_unless_it_may_be_completed() {
+        struct Echo(Mutex<Vec<String>>);
+        impl Names for Echo {
+            fn lookup(&self, name: &str) -> Vec<IpAddr> {
+                self.0.lock().unwrap().push(name.to_owned());
+                (0..100).map(|n| IpAddr::from([192, 0, 2, n])).collect()
+            }
+        }
+        let names = Arc::new(Echo(Mutex::default()));
+        let resolver = Resolver::new(names.clone(), Duration::from_secs(20), 1);
+        let found = resolver.addresses("a.example", false).await.unwrap();
+        assert_eq!(found.len(), MOST_ADDRESSES);
+        while resolver.threads.available_permits() < 1 {
+            tokio::task::yield_now().await;
+        }
+        resolver.addresses("receiver", true).await.unwrap();
+        assert_eq!(*names.0.lock().unwrap(), ["a.example.", "receiver"]);
+    }
+}
