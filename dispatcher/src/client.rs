@@ -129,15 +129,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> AttemptError {
         if let Some(NoConnection(why)) = error.downcast_ref() {
             return *why;
         }
-        if error.downcast_ref::<rustls::Error>().is_some() {
-            return AttemptError::Tls;
-        }
-        // An io::Error hides what it wraps from source(); TLS errors come so.
-        if let Some(io) = error.downcast_ref::<std::io::Error>()
-            && io
-                .get_ref()
-                .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
-        {
+        if is_tls(error) {
             return AttemptError::Tls;
         }
         cause = error.source();
@@ -147,6 +139,22 @@ fn classify(error: &hyper_util::client::legacy::Error) -> AttemptError {
     } else {
         AttemptError::Protocol
     }
+}
+
+/// Whether a TLS error is in it. An `io::Error` hides what it wraps from `source()`, and TLS errors come wrapped
+/// in two of them.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut inner = Some(error);
+    while let Some(error) = inner {
+        if error.downcast_ref::<rustls::Error>().is_some() {
+            return true;
+        }
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        inner = wrapped.map(|error| error as &(dyn std::error::Error + 'static));
+    }
+    false
 }
 
 /// How connections are used, kept and bounded.

@@ -1,8 +1,14 @@
 //! Targets as they are out there: those that may not be dialled, and those that behave oddly.
 
+mod certificates;
 mod guard;
+mod h2_targets;
+mod http1_targets;
 mod names;
+mod odd;
+mod pool;
 mod sink;
+mod tls_targets;
 
 use dispatcher::Config;
 use dispatcher::gate::breaker::BreakerPolicy;
