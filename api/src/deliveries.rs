@@ -12,6 +12,7 @@ use platform::history::{AttemptRow, DeliveryRow};
 use schemas::delivery::DeliveryStatus;
 use schemas::ids::DeliveryId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -56,7 +57,7 @@ pub(crate) struct DeliveryBody {
     updated_at: Time,
     /// The HTTP status of the last attempt's answer.
     last_status_code: Option<u16>,
-    /// Why there was no answer the last time: `timeout`, `connect`, `tls`, `dns`, `blocked`.
+    /// Why there was no answer the last time: `timeout`, `connect`, `tls`, `dns`, `blocked`, `protocol`, `payload_missing`.
     last_error: Option<String>,
 }
 
@@ -100,7 +101,7 @@ impl From<DeliveryRow> for DeliveryBody {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Attempt, example = json!({
     "number": 1, "startedAt": "2026-01-31T23:59:59.140Z", "durationMs": 213, "statusCode": 503, "error": null,
-    "response": "try again later"
+    "response": "try again later", "responseHeaders": {"content-type": "text/plain", "retry-after": "60"}
 }))]
 struct AttemptBody {
     /// Its number, from 1, sent as `webhook-attempt`.
@@ -111,10 +112,12 @@ struct AttemptBody {
     duration_ms: u32,
     /// The answer's HTTP status; null when there was no answer.
     status_code: Option<u16>,
-    /// Why there was none: `timeout`, `connect`, `tls`, `dns`, `blocked`.
+    /// Why there was none: `timeout`, `connect`, `tls`, `dns`, `blocked`, `protocol`, `payload_missing`.
     error: Option<String>,
     /// The beginning of the answer's body, at most 1 KiB.
     response: Option<String>,
+    /// Its `content-type`, `location`, `retry-after` and `server`, where it has them, at most 256 bytes of each.
+    response_headers: BTreeMap<String, String>,
 }
 
 impl From<AttemptRow> for AttemptBody {
@@ -126,6 +129,7 @@ impl From<AttemptRow> for AttemptBody {
             status_code: row.attempt.status_code,
             error: row.attempt.error,
             response: row.attempt.response,
+            response_headers: row.attempt.headers.into_iter().collect(),
         }
     }
 }

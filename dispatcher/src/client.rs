@@ -5,11 +5,12 @@ use crate::guard::{Guard, NoConnection};
 use crate::resolver::{Names, SystemNames};
 use crate::tls::{self, Connector};
 use bytes::Bytes;
-use http::{Request, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use schemas::history::{KEPT_HEADER_BYTES, KEPT_HEADERS};
 use schemas::outcome::AttemptError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Answer {
     pub status: u16,
     /// `Retry-After` as it stands.
     pub retry_after: Option<String>,
+    /// The headers that history keeps.
+    pub headers: Vec<(String, String)>,
     /// The beginning of the body, as text; `None` when empty.
     pub excerpt: Option<String>,
 }
@@ -100,6 +103,7 @@ impl HttpClient {
         Ok(Answer {
             status: head.status.as_u16(),
             retry_after,
+            headers: kept(&head.headers),
             excerpt,
         })
     }
@@ -120,6 +124,18 @@ impl HttpClient {
         }
         Ok((!excerpt.is_empty()).then(|| String::from_utf8_lossy(&excerpt).into_owned()))
     }
+}
+
+/// The headers that history keeps, the first of each name. What is not text becomes a replacement character.
+fn kept(headers: &HeaderMap) -> Vec<(String, String)> {
+    let cut = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_HEADER_BYTES)]).into_owned()
+    };
+    KEPT_HEADERS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), cut(headers.get(*name)?))))
+        .collect()
 }
 
 /// What stands behind a client error, found by type and never by text.

@@ -327,6 +327,7 @@ fn told(answer: Result<Answer, AttemptError>, started_at: Millis, took: Duration
             status_code: Some(answer.status),
             error: None,
             response: answer.excerpt,
+            headers: answer.headers,
         },
         Err(error) => Attempt {
             started_at,
@@ -334,6 +335,7 @@ fn told(answer: Result<Answer, AttemptError>, started_at: Millis, took: Duration
             status_code: None,
             error: Some(error.word().to_owned()),
             response: None,
+            headers: Vec::new(),
         },
     }
 }

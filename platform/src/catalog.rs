@@ -36,6 +36,7 @@ use db::{Db, Ids};
 use sqlx::AnyPool;
 use std::fmt;
 use std::sync::Arc;
+pub(crate) use targets::from_json;
 use tokio::sync::{Notify, watch};
 
 /// The catalog in its database. Cloned freely; clones share connections and version.

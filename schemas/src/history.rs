@@ -176,7 +176,17 @@ pub struct Attempt {
     /// The beginning of the answer's body, at most 1 KiB, as text.
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     pub response: Option<String>,
+    /// The answer's headers, of [`KEPT_HEADERS`] those that are there, cut to [`KEPT_HEADER_BYTES`]; names in lower
+    /// case.
+    #[serde(rename = "h", default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
 }
+
+/// The headers of an answer that are kept: what it is, where it moved, when to come again and who answered.
+pub const KEPT_HEADERS: [&str; 4] = ["content-type", "location", "retry-after", "server"];
+
+/// Bytes of such a header that are kept.
+pub const KEPT_HEADER_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -244,6 +254,7 @@ mod tests {
                 status_code: Some(500),
                 error: None,
                 response: Some("try later".to_owned()),
+                headers: Vec::new(),
             }),
             next_at: Some(Millis(1_767_225_619_000)),
             ..attempt_record(DeliveryStatus::Retrying)
@@ -272,6 +283,7 @@ mod tests {
             status_code: None,
             error: None,
             response: Some("two\nlines".to_owned()),
+            headers: vec![("server".to_owned(), "x".to_owned())],
         });
         let other = HistoryRecord::Attempt(other);
         let written = write_lines([&end, &other]);

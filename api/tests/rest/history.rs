@@ -47,6 +47,10 @@ fn attempt(event: &EventRecord, target: i64, number: u32, status: DeliveryStatus
             status_code: delivered.then_some(200),
             error: (!delivered).then(|| "timeout".to_owned()),
             response: delivered.then(|| "thanks".to_owned()),
+            headers: delivered
+                .then(|| ("server".to_owned(), "x".to_owned()))
+                .into_iter()
+                .collect(),
         }),
         next_at: (status == DeliveryStatus::Retrying).then(|| Millis(started_at.0 + 15_000)),
         recorded_at: Millis(started_at.0 + 120),
@@ -97,9 +101,9 @@ async fn a_delivery_reads_as_a_story() {
             "updatedAt": "2026-01-01T00:00:11.120Z", "lastStatusCode": 200, "lastError": null,
             "attempts": [
                 {"number": 1, "startedAt": "2026-01-01T00:00:06.000Z", "durationMs": 120, "statusCode": null,
-                    "error": "timeout", "response": null},
+                    "error": "timeout", "response": null, "responseHeaders": {}},
                 {"number": 2, "startedAt": "2026-01-01T00:00:11.000Z", "durationMs": 120, "statusCode": 200,
-                    "error": null, "response": "thanks"},
+                    "error": null, "response": "thanks", "responseHeaders": {"server": "x"}},
             ],
         })
     );

@@ -8,6 +8,7 @@ mod names;
 mod odd;
 mod pool;
 mod sink;
+mod through;
 mod tls_targets;
 
 use dispatcher::Config;

@@ -11,7 +11,7 @@ use super::{Catalog, CatalogError};
 use sqlx::{AssertSqlSafe, Row};
 
 /// What there is to apply, in order: version, name, SQL. Never change one that was released.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "catalog", include_str!("../../migrations/0001_catalog.sql")),
     (2, "history", include_str!("../../migrations/0002_history.sql")),
     (
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         "rate per minute",
         include_str!("../../migrations/0004_rate_per_minute.sql"),
     ),
+    (5, "requests", include_str!("../../migrations/0005_requests.sql")),
     (7, "replays", include_str!("../../migrations/0007_replays.sql")),
 ];
 
@@ -59,7 +60,7 @@ impl Catalog {
             .fetch_one(write.on())
             .await?
             .try_get(0)?;
-        for (version, name, sql) in MIGRATIONS.into_iter().filter(|(version, ..)| *version > done) {
+        for &(version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| *version > done) {
             sqlx::raw_sql(AssertSqlSafe(translated(sql, self.db.dialect)))
                 .execute(write.on())
                 .await?;
@@ -101,7 +102,7 @@ impl Catalog {
                 .await?
                 .try_get(0)?
         };
-        let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or(0);
+        let newest = MIGRATIONS[MIGRATIONS.len() - 1].0;
         if done < newest {
             return Err(CatalogError::Unavailable(format!(
                 "not migrated: at version {done} of {newest}; run `hookwright provision`"

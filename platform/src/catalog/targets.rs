@@ -368,7 +368,7 @@ pub(super) fn duration(row: &AnyRow, column: usize) -> Result<Option<Duration>, 
         .map_err(|_| broken(row, column))
 }
 
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
     row: &AnyRow,
     column: usize,
 ) -> Result<Option<T>, CatalogError> {

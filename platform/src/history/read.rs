@@ -4,6 +4,7 @@ use super::fold::attempts;
 use super::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, History};
 use crate::catalog::CatalogError;
 use crate::catalog::db::{Sql, broken, millis, unsigned};
+use crate::catalog::from_json;
 use schemas::delivery::DeliveryStatus;
 use schemas::event::Position;
 use schemas::history::Attempt;
@@ -114,7 +115,7 @@ impl History {
     /// `Unavailable`.
     pub async fn attempts(&self, tenant: &Tenant, id: &DeliveryId) -> Result<Vec<AttemptRow>, CatalogError> {
         let rows = sqlx::query(
-            "SELECT a.number, a.started_at, a.duration_ms, a.status_code, a.error, a.response \
+            "SELECT a.number, a.started_at, a.duration_ms, a.status_code, a.error, a.response, a.response_headers \
              FROM deliveries d JOIN attempts a \
              ON a.tenant = d.tenant AND a.accepted_at = d.accepted_at AND a.delivery_id = d.id \
              WHERE d.id = $1 AND d.tenant = $2 ORDER BY a.number",
@@ -205,6 +206,7 @@ fn attempt_row(row: &AnyRow) -> Result<AttemptRow, CatalogError> {
             status_code: status_code(row, 3)?,
             error: row.try_get(4)?,
             response: row.try_get(5)?,
+            headers: from_json(row, 6)?.unwrap_or_default(),
         },
     })
 }

@@ -55,11 +55,12 @@ impl Upserts {
             attempts: Upsert::new(
                 dialect,
                 "INSERT INTO attempts (tenant, accepted_at, delivery_id, number, started_at, duration_ms, \
-                 status_code, error, response)",
-                9,
+                 status_code, error, response, response_headers)",
+                10,
                 "ON CONFLICT (tenant, accepted_at, delivery_id, number) DO UPDATE SET started_at = excluded.started_at, \
                  duration_ms = excluded.duration_ms, status_code = excluded.status_code, \
-                 error = excluded.error, response = excluded.response \
+                 error = excluded.error, response = excluded.response, \
+                 response_headers = excluded.response_headers \
                  WHERE (excluded.started_at, excluded.duration_ms) \
                  > (attempts.started_at, attempts.duration_ms)",
             ),
@@ -192,4 +193,7 @@ fn bind_attempt(to: &mut AnyArguments, (key, attempt): (AttemptKey<'_>, &Attempt
     bind(to, attempt.status_code.map(i64::from));
     bind(to, attempt.error.as_deref().map(storable).as_deref());
     bind(to, attempt.response.as_deref().map(storable).as_deref());
+    // JSON escapes what a database does not store.
+    let headers = (!attempt.headers.is_empty()).then(|| serde_json::json!(attempt.headers).to_string());
+    bind(to, headers.as_deref());
 }

@@ -58,6 +58,7 @@ pub fn attempt(tenant: &Tenant, id: &str, target: i64, number: u32, status: Deli
             status_code: Some(if status == Delivered { 204 } else { 503 }),
             error: None,
             response: Some(format!("answer {number}")),
+            headers: vec![("server".to_owned(), format!("one\0 of \"{number}\""))],
         }),
         next_at: (status == Retrying).then_some(Millis(began.0 + 5000)),
         recorded_at: Millis(began.0 + 50),
@@ -99,6 +100,7 @@ async fn an_event_and_its_deliveries_are_there_as_recorded(store: Store) {
         status_code: None,
         error: Some("timeout".to_owned()),
         response: None,
+        headers: Vec::new(),
     });
     history
         .write(&[
