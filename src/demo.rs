@@ -116,6 +116,8 @@ async fn target(catalog: &Catalog, path: &str, url: &str) -> Result<TargetId, Ca
         rate_limit: None,
         retry: Some(quick),
         timeout: None,
+        request: Default::default(),
+        client_key: None,
     };
     let (endpoint, _secret) = catalog
         .create_endpoint(&tenant, new, vec!["core.orders.*".to_owned()])

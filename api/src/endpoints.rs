@@ -157,6 +157,8 @@ async fn create_endpoint(
         rate_limit: None,
         retry: None,
         timeout: None,
+        request: Default::default(),
+        client_key: None,
     };
     let (endpoint, secret) = server
         .parts

@@ -35,6 +35,7 @@ mod replays;
 mod resend;
 mod subscriptions;
 mod target_fields;
+mod target_request;
 mod targets;
 mod text;
 

@@ -4,11 +4,14 @@ use crate::Config;
 use crate::json::{Checks, change};
 use crate::problem::Problem;
 use crate::rate::RateBody;
+use crate::target_request::{
+    SchemeBody, SignatureHeaderBody, TlsBody, TlsShown, change as changed, schemes, signature_headers, tls,
+};
 use crate::text::{Span, Time, plain};
 use platform::catalog::{Change, NewTarget, Target, TargetPatch};
 use schemas::egress;
 use schemas::schedule::RetryPolicy;
-use schemas::target::TargetState;
+use schemas::target::{RequestOptions, TargetState};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +34,7 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(60);
     "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "order desk",
     "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "rateLimit": 100,
     "retryPolicy": {"window": "1day", "first": "5s", "factor": 3.0, "max": "4h", "jitter": 0.2},
-    "timeout": "15s", "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
+    "timeout": "15s", "signature": ["v1"], "signatureHeaders": [], "tls": null, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
 pub struct TargetBody {
     /// Its id: a number below 2^53.
@@ -53,6 +56,12 @@ pub struct TargetBody {
     retry_policy: Option<RetryPolicyBody>,
     /// Its own time limit for one attempt; null for the server's.
     timeout: Option<Span>,
+    /// How its requests are signed.
+    signature: Vec<SchemeBody>,
+    /// Signatures in headers of other senders' form.
+    signature_headers: Vec<SignatureHeaderBody>,
+    /// TLS of its own; null for the server's.
+    tls: Option<TlsShown>,
     /// When it was made.
     created_at: Time,
     /// When it was last changed.
@@ -84,6 +93,14 @@ impl From<Target> for TargetBody {
             rate_limit: target.rate_limit.map(RateBody::from),
             retry_policy: target.retry.map(RetryPolicyBody::from),
             timeout: target.timeout.map(Span),
+            signature: target.request.schemes.into_iter().map(SchemeBody::from).collect(),
+            signature_headers: target
+                .request
+                .signature_headers
+                .into_iter()
+                .map(SignatureHeaderBody::from)
+                .collect(),
+            tls: target.request.tls.map(TlsShown::from),
             created_at: Time(target.created_at),
             updated_at: Time(target.updated_at),
         }
@@ -198,6 +215,12 @@ pub struct NewTargetBody {
     retry_policy: Option<RetryPolicyBody>,
     /// Its own time limit for one attempt: 100ms to 60s.
     timeout: Option<Span>,
+    /// How its requests are signed: `v1`, `v1a` or both; `v1` when left out.
+    signature: Option<Vec<SchemeBody>>,
+    /// Signatures in headers of other senders' form, at most 5.
+    signature_headers: Option<Vec<SignatureHeaderBody>>,
+    /// TLS of its own.
+    tls: Option<TlsBody>,
 }
 
 impl NewTargetBody {
@@ -210,6 +233,10 @@ impl NewTargetBody {
         if self.state.is_some() {
             checks.fail("state", READ_ONLY_STATE);
         }
+        let schemes = schemes(&mut checks, self.signature);
+        let signature_headers = signature_headers(&mut checks, self.signature_headers.unwrap_or_default());
+        let tls = self.tls.map(|body| tls(&mut checks, body));
+        let (tls, client_key) = tls.map_or((None, None), |(tls, key)| (Some(tls), key));
         let new = NewTarget {
             url: checks.required("url", self.url, |url| address(url, config)),
             description: self
@@ -225,6 +252,12 @@ impl NewTargetBody {
                 .and_then(|rate| checks.take("rateLimit", rate.check().map(Some))),
             retry: self.retry_policy.map(|policy| policy.check(&mut checks, config)),
             timeout: self.timeout.map(|span| checks.take("timeout", timeout(span))),
+            request: RequestOptions {
+                schemes,
+                signature_headers,
+                tls,
+            },
+            client_key,
         };
         checks.finish()?;
         Ok(new)
@@ -266,6 +299,18 @@ pub struct TargetPatchBody {
     #[serde(default, deserialize_with = "change")]
     #[schema(value_type = Option<Span>)]
     timeout: Change<Option<Span>>,
+    /// How its requests are signed; null for `v1`.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<Vec<SchemeBody>>)]
+    signature: Change<Option<Vec<SchemeBody>>>,
+    /// All signatures in headers of other senders' form: those not named here go.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<Vec<SignatureHeaderBody>>)]
+    signature_headers: Change<Option<Vec<SignatureHeaderBody>>>,
+    /// TLS of its own as a whole: certificate and key come together.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = Option<TlsBody>)]
+    tls: Change<Option<TlsBody>>,
 }
 
 impl TargetPatchBody {
@@ -297,6 +342,11 @@ impl TargetPatchBody {
                 Change::Set(policy) => Change::Set(policy.map(|policy| policy.check(&mut checks, config))),
             },
             timeout: checks.change("timeout", self.timeout, |span| span.map(timeout).transpose()),
+            schemes: changed(self.signature, |given| schemes(&mut checks, given)),
+            signature_headers: changed(self.signature_headers, |given| {
+                signature_headers(&mut checks, given.unwrap_or_default())
+            }),
+            tls: changed(self.tls, |given| given.map(|body| tls(&mut checks, body))),
         };
         checks.finish()?;
         Ok(patch)

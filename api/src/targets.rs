@@ -6,14 +6,14 @@ use crate::json::{Checks, Json};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
 use crate::target_fields::{NewTargetBody, TargetBody, TargetPatchBody, TargetWithSecret};
-use crate::text::Span;
+use crate::text::{Span, Time};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
 use http::header::LOCATION;
 use platform::catalog::{Change, TargetPatch};
 use schemas::ids::TargetId;
-use schemas::target::TargetState;
+use schemas::target::{Scheme, TargetState};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -32,6 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(list_targets, create_target))
         .routes(routes!(get_target, patch_target, delete_target))
         .routes(routes!(rotate_secret))
+        .routes(routes!(public_keys))
         .routes(routes!(enable_target))
         .routes(routes!(disable_target))
 }
@@ -187,6 +188,53 @@ async fn rotate_secret(
     Ok(Json(RotatedSecret {
         secret,
         overlap: Span(overlap),
+    }))
+}
+
+/// The public keys that check a target's `v1a` signatures.
+#[derive(Serialize, ToSchema)]
+struct PublicKeys {
+    /// Those that sign now, the newest first.
+    items: Vec<PublicKey>,
+}
+
+/// A public key of signature `v1a`.
+#[derive(Serialize, ToSchema)]
+struct PublicKey {
+    /// `whpk_` and base64 of 32 bytes.
+    #[schema(example = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")]
+    key: String,
+    /// When it signs no more; null while it was not rotated.
+    until: Option<Time>,
+}
+
+/// List a target's public keys
+///
+/// The keys that check its `v1a` signatures, as long as `signature` names that. They are no secret. Rotating the
+/// secret makes a new one, and the ones before it go on signing as their secrets do.
+#[utoipa::path(get, path = "/webhooks/targets/{id}/public-keys", tag = TAG,
+    params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
+    responses((status = 200, description = "The keys.", body = PublicKeys)))]
+async fn public_keys(
+    State(server): State<Shared>,
+    caller: Caller,
+    Id(id): Id,
+) -> Result<Json<PublicKeys>, Problem> {
+    let catalog = &server.parts.catalog;
+    let target = catalog.get_target(&caller.tenant, TargetId(id)).await?;
+    let signs = target.request.schemes.contains(&Scheme::V1a);
+    let details = catalog.target_details(target.id).await?.filter(|_| signs);
+    let live = details
+        .iter()
+        .flat_map(|details| details.live_at(server.parts.clock.now()));
+    let items = live.filter_map(|live| {
+        Some(PublicKey {
+            key: live.pair.as_ref()?.public_key(),
+            until: live.until.map(Time),
+        })
+    });
+    Ok(Json(PublicKeys {
+        items: items.collect(),
     }))
 }
 

@@ -81,6 +81,8 @@ impl World {
             rate_limit: None,
             retry: None,
             timeout: None,
+            request: Default::default(),
+            client_key: None,
         };
         let (target, _) = process.create_target(&self.acme, target).await.unwrap();
         process

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::guard::{Guard, NoConnection};
 use crate::resolver::{Names, SystemNames};
+use crate::targets::OwnTls;
 use crate::tls::{self, Connector};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, header};
@@ -10,6 +11,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use moka::future::Cache;
+use platform::tls::client_config;
+use rustls::RootCertStore;
 use schemas::history::{KEPT_HEADER_BYTES, KEPT_HEADERS};
 use schemas::outcome::AttemptError;
 use std::sync::Arc;
@@ -19,6 +23,10 @@ use std::time::Duration;
 const IDLE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that history keeps.
 const EXCERPT: usize = 1024;
+/// Targets with TLS of their own that are remembered with their connections.
+const MOST_OWN: u64 = 256;
+/// How long: a little longer than their connections are.
+const OWN_IDLE: Duration = Duration::from_secs(60);
 /// The longest head of an answer, in bytes.
 const LONGEST_HEAD: usize = 32 * 1024;
 /// The most headers of an answer over HTTP/1.
@@ -42,10 +50,17 @@ pub struct Answer {
 
 /// Sends requests to targets. Pools connections per scheme and authority.
 pub struct HttpClient {
-    client: Client<Connector, Full<Bytes>>,
+    client: Pool,
+    /// Those of targets with TLS of their own, by [`OwnTls::id`]: what one shows, no other's connection has shown.
+    own: Cache<String, Pool>,
+    roots: Arc<RootCertStore>,
     guard: Guard,
+    settings: Builder,
+    connect_timeout: Duration,
     response_limit: usize,
 }
+
+type Pool = Client<Connector, Full<Bytes>>;
 
 impl HttpClient {
     /// A client with these limits and rules, which trusts the machine's certificates. Redirects are not
@@ -57,11 +72,21 @@ impl HttpClient {
 
     /// The same, but trusting these certificates and asking these for the addresses of names.
     #[must_use]
-    pub fn with(config: &Config, tls: rustls::ClientConfig, names: Arc<dyn Names>) -> Self {
-        let guard = Guard::new(config, names);
+    pub fn with(config: &Config, roots: RootCertStore, names: Arc<dyn Names>) -> Self {
+        let (guard, settings, roots) = (Guard::new(config, names), settings(config), Arc::new(roots));
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
         Self {
-            client: pool(config).build(Connector::new(guard.clone(), tls, config.connect_timeout)),
+            client: settings.build(Connector::new(guard.clone(), tls, config.connect_timeout)),
+            own: Cache::builder()
+                .max_capacity(MOST_OWN)
+                .time_to_idle(OWN_IDLE)
+                .build(),
+            roots,
             guard,
+            settings,
+            connect_timeout: config.connect_timeout,
             response_limit: config.response_limit,
         }
     }
@@ -72,27 +97,32 @@ impl HttpClient {
         self.guard.open()
     }
 
-    /// Sends a request and reads the answer, all within `timeout`.
+    /// Sends a request and reads the answer, all within `timeout`; by `tls`, if the target has its own.
     ///
     /// # Errors
     /// Why there was no answer.
     pub async fn post(
         &self,
         request: Request<Full<Bytes>>,
+        tls: Option<&OwnTls>,
         timeout: Duration,
     ) -> Result<Answer, AttemptError> {
-        match tokio::time::timeout(timeout, self.exchange(request)).await {
+        match tokio::time::timeout(timeout, self.exchange(request, tls)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout),
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, AttemptError> {
-        let response = self
-            .client
-            .request(request)
-            .await
-            .map_err(|error| classify(&error))?;
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        tls: Option<&OwnTls>,
+    ) -> Result<Answer, AttemptError> {
+        let sent = match tls {
+            None => self.client.request(request),
+            Some(tls) => self.own(tls).await?.request(request),
+        };
+        let response = sent.await.map_err(|error| classify(&error))?;
         let (head, body) = response.into_parts();
         let retry_after = head
             .headers
@@ -106,6 +136,20 @@ impl HttpClient {
             headers: kept(&head.headers),
             excerpt,
         })
+    }
+
+    /// The pool of a target with TLS of its own. What cannot be used was refused when it was set.
+    async fn own(&self, tls: &OwnTls) -> Result<Pool, AttemptError> {
+        if let Some(pool) = self.own.get(&tls.id).await {
+            return Ok(pool);
+        }
+        let config = client_config(&tls.options, tls.client_key.as_ref(), self.roots.clone());
+        let config = config.map_err(|_| AttemptError::Tls)?;
+        let pool = self
+            .settings
+            .build(Connector::new(self.guard.clone(), config, self.connect_timeout));
+        self.own.insert(tls.id.clone(), pool.clone()).await;
+        Ok(pool)
     }
 
     /// Reads up to the limit. A body that goes on is left there, and its connection is closed: the
@@ -174,9 +218,10 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// How connections are used, kept and bounded.
-fn pool(config: &Config) -> Builder {
-    let mut pool = Client::builder(TokioExecutor::new());
-    pool.timer(TokioTimer::new())
+fn settings(config: &Config) -> Builder {
+    let mut settings = Client::builder(TokioExecutor::new());
+    settings
+        .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         // Many targets may share one host: fewer would open and close connections all the time. How many
@@ -193,5 +238,5 @@ fn pool(config: &Config) -> Builder {
         .http2_keep_alive_interval(config.connect_timeout)
         .http2_keep_alive_timeout(config.connect_timeout)
         .retry_canceled_requests(true);
-    pool
+    settings
 }

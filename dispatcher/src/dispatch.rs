@@ -171,7 +171,7 @@ impl Dispatch {
             Some(request) => {
                 metrics::gauge!(names::INFLIGHT_DELIVERIES).increment(1.0);
                 let timeout = target.details.timeout.unwrap_or(self.timeout);
-                let answer = self.client.post(request, timeout).await;
+                let answer = self.client.post(request, target.tls.as_ref(), timeout).await;
                 metrics::gauge!(names::INFLIGHT_DELIVERIES).decrement(1.0);
                 answer
             }

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
 use schemas::delivery::Delivery;
-use schemas::signature::sign;
+use schemas::signature::sign_by;
 use schemas::time::Millis;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -31,7 +31,9 @@ pub fn build(
 ) -> Option<Request<Full<Bytes>>> {
     let id = delivery.event_id.as_str();
     let timestamp = now.unix_seconds();
-    let signature = sign(target.details.keys_at(now), id, timestamp, &payload);
+    let options = &target.details.request;
+    let live = target.details.live_at(now);
+    let signature = sign_by(&options.schemes, live.clone(), id, timestamp, &payload);
     let mut headers = HeaderMap::with_capacity(12 + target.headers.len());
     headers.insert(CONTENT_TYPE, value(&delivery.content_type));
     headers.insert(USER_AGENT, AGENT);
@@ -53,6 +55,16 @@ pub fn build(
             .iter()
             .map(|(name, value)| (name.clone(), value.clone())),
     );
+    for header in &options.signature_headers {
+        // Checked when it was set. One of the target's own of that name gives way.
+        let Ok(name) = HeaderName::from_bytes(header.name.as_bytes()) else {
+            continue;
+        };
+        headers.remove(&name);
+        for live in live.clone() {
+            headers.append(&name, value(&header.value(&live.key, &payload)));
+        }
+    }
     let mut request = Request::new(Full::new(payload));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = target.uri.clone()?;
@@ -92,7 +104,9 @@ mod tests {
     use schemas::delivery::Payload;
     use schemas::event::Position;
     use schemas::ids::{EventId, TargetId, Tenant};
-    use schemas::target::{LiveKey, SigningKey, TargetDetails, TargetState};
+    use schemas::signature::compatible::{Algorithm, Encoding, SignatureHeader};
+    use schemas::signature::sign;
+    use schemas::target::{LiveKey, RequestOptions, SigningKey, TargetDetails, TargetState};
 
     fn delivery() -> Delivery {
         Delivery {
@@ -120,6 +134,7 @@ mod tests {
     fn key(byte: u8, until: Option<i64>) -> LiveKey {
         LiveKey {
             key: SigningKey::from_bytes(vec![byte; 32]),
+            pair: None,
             until: until.map(Millis),
         }
     }
@@ -130,7 +145,10 @@ mod tests {
             id: TargetId(7),
             tenant: Tenant::new("acme").unwrap(),
             url: "https://example.com/hook?x=1".into(),
-            headers: vec![("x-team".into(), "blue".into())],
+            headers: vec![
+                ("x-team".into(), "blue".into()),
+                ("x-hub-signature-256".into(), "mine".into()),
+            ],
             contact: None,
             state: TargetState::Active,
             keys: vec![
@@ -141,10 +159,21 @@ mod tests {
             rate_limit: None,
             retry: None,
             timeout: None,
+            request: RequestOptions {
+                signature_headers: vec![SignatureHeader {
+                    name: "x-hub-signature-256".into(),
+                    algorithm: Algorithm::Sha256,
+                    encoding: Encoding::Hex,
+                    prefix: "sha256=".into(),
+                }],
+                ..RequestOptions::default()
+            },
+            client_key: None,
         };
         let headers = own_headers(&details.headers);
         let target = ReadyTarget {
             uri: details.url.parse().ok(),
+            tls: None,
             headers,
             details,
         };
@@ -170,5 +199,13 @@ mod tests {
         );
         assert_eq!(header("webhook-signature"), expected);
         assert_eq!(expected.split(' ').count(), 2, "one signature per live secret");
+        let compatible = request.headers().get_all("x-hub-signature-256");
+        let expected: Vec<String> = target
+            .details
+            .live_at(Millis(1_700_000_000_999))
+            .map(|live| target.details.request.signature_headers[0].value(&live.key, &payload))
+            .collect();
+        assert!(expected.len() == 2 && expected[0].starts_with("sha256="));
+        assert!(compatible.iter().eq(expected.iter().map(String::as_str)));
     }
 }

@@ -4,9 +4,34 @@ use crate::request;
 use http::{HeaderMap, Uri};
 use platform::catalog::CatalogError;
 use platform::follow::{Follower, Remembered};
-use schemas::ids::TargetId;
-use schemas::target::TargetDetails;
+use schemas::ids::{TargetId, sha256_hex};
+use schemas::target::{SecretText, TargetDetails, TlsOptions};
 use std::sync::Arc;
+
+/// TLS of a target's own.
+pub struct OwnTls {
+    /// The same for the same target with the same options and key.
+    pub id: String,
+    /// Whom to trust, and what to show.
+    pub options: TlsOptions,
+    /// The key of what is shown.
+    pub client_key: Option<SecretText>,
+}
+
+impl OwnTls {
+    /// That of a target, if it has its own.
+    #[must_use]
+    pub fn of(details: &TargetDetails) -> Option<Self> {
+        let options = details.request.tls.clone()?;
+        let key = details.client_key.as_ref().map_or("", SecretText::reveal);
+        let parts = (details.id.0, &options.ca, &options.client_certificate, key);
+        Some(Self {
+            id: sha256_hex(format!("{parts:?}").as_bytes()),
+            options,
+            client_key: details.client_key.clone(),
+        })
+    }
+}
 
 /// A target, its address and own headers parsed once.
 pub struct ReadyTarget {
@@ -16,6 +41,8 @@ pub struct ReadyTarget {
     pub uri: Option<Uri>,
     /// Its own headers.
     pub headers: HeaderMap,
+    /// TLS of its own.
+    pub tls: Option<OwnTls>,
 }
 
 /// The targets of the catalog, remembered.
@@ -57,6 +84,7 @@ impl Targets {
                 let uri = details.url.parse().ok();
                 let headers = request::own_headers(&details.headers);
                 Arc::new(ReadyTarget {
+                    tls: OwnTls::of(&details),
                     details,
                     uri,
                     headers,

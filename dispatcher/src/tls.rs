@@ -3,7 +3,8 @@
 use crate::connection::Guarded;
 use crate::guard::{Guard, NoConnection};
 use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use rustls::RootCertStore;
 use schemas::outcome::AttemptError;
 use std::future::Future;
 use std::pin::Pin;
@@ -56,17 +57,15 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// Trusts the certificates of this machine.
+/// The authorities of this machine.
 #[must_use]
-pub fn machine_roots() -> rustls::ClientConfig {
-    match rustls::ClientConfig::builder().with_native_roots() {
-        Ok(builder) => builder.with_no_client_auth(),
-        Err(error) => {
-            // Deliveries to https targets will fail and be retried; http ones can go on.
-            tracing::error!(%error, "no root certificates on this machine; https targets cannot be verified");
-            rustls::ClientConfig::builder()
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth()
-        }
+pub fn machine_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (good, _) = roots.add_parsable_certificates(found.certs);
+    if good == 0 {
+        // Deliveries to https targets will fail and be retried; http ones can go on.
+        tracing::error!(errors = ?found.errors, "no root certificates on this machine; https targets cannot be verified");
     }
+    roots
 }

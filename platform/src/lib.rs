@@ -40,3 +40,4 @@ pub mod report;
 pub mod secrets;
 pub mod sqlite;
 pub mod telemetry;
+pub mod tls;

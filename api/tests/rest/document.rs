@@ -33,6 +33,7 @@ const ROUTES: [(&str, &[&str]); 28] = [
     ("/v1/webhooks/subscriptions/{id}", &["delete", "get", "patch"]),
     ("/v1/webhooks/targets", &["get", "post"]),
     ("/v1/webhooks/targets/{id}", &["delete", "get", "patch"]),
+    ("/v1/webhooks/targets/{id}/public-keys", &["get"]),
     ("/v1/webhooks/targets/{id}/secret", &["post"]),
     ("/v1/webhooks/targets/{id}/{verb}", &["post"]),
 ];

@@ -9,5 +9,6 @@ mod outages;
 mod problems;
 mod replays;
 mod resources;
+mod target_requests;
 mod targets;
 mod world;

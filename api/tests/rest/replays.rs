@@ -29,6 +29,8 @@ async fn target(world: &World, state: TargetState) -> TargetId {
         rate_limit: None,
         retry: None,
         timeout: None,
+        request: Default::default(),
+        client_key: None,
     };
     world.catalog.create_target(&acme(), new).await.unwrap().0.id
 }

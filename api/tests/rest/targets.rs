@@ -38,6 +38,7 @@ async fn a_target_is_made_read_changed_listed_and_deleted() {
             "id": id, "url": "https://example.com/hooks?a=1", "description": "the order desk", "headers": {"x-shop": "42"},
             "contact": "ops@example.com", "state": "active", "rateLimit": 100, "timeout": "2s",
             "retryPolicy": {"window": "1h", "first": "5s", "factor": 2.0, "max": "4h", "jitter": 0.2},
+            "signature": ["v1"], "signatureHeaders": [], "tls": null,
             "createdAt": made["createdAt"], "updatedAt": made["updatedAt"],
         })
     );

@@ -2,6 +2,7 @@
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
@@ -11,6 +12,7 @@ pub const NAME: &str = "target.example";
 /// An authority.
 pub struct Authority {
     certificate: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -27,20 +29,48 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
-            certificate,
+            pem: certificate.pem(),
+            certificate: certificate.der().clone(),
             issuer: Issuer::new(params, key),
         }
     }
 
     /// What a client trusts that trusts this authority alone.
-    pub fn trusted(&self) -> rustls::ClientConfig {
+    pub fn trusted(&self) -> rustls::RootCertStore {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
-        rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth()
+        roots
+    }
+
+    /// The authority's certificate in PEM.
+    pub fn pem(&self) -> String {
+        self.pem.clone()
+    }
+
+    /// A certificate for a client, and its key, in PEM.
+    pub fn client(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// Speaks TLS only with clients that show a certificate of this authority.
+    pub fn asking_acceptor(&self) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let verifier = WebPkiClientVerifier::builder(Arc::new(self.trusted()))
+            .build()
+            .unwrap();
+        let config = rustls::ServerConfig::builder()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Speaks TLS with a certificate of this authority, and these protocols in it.

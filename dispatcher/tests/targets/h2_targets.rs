@@ -240,7 +240,7 @@ async fn an_http2_connection_that_has_gone_silent_is_not_used_for_ever() {
     let url = format!("https://{NAME}:{}/", sink.address.port());
     let post = async || {
         let request = Request::post(&url).body(Full::from("{}")).unwrap();
-        let told = client.post(request, Duration::from_secs(20)).await;
+        let told = client.post(request, None, Duration::from_secs(20)).await;
         told.map(|answer| answer.status)
     };
     assert_eq!(post().await, Ok(200));

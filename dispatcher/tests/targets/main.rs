@@ -6,6 +6,7 @@ mod h2_targets;
 mod http1_targets;
 mod names;
 mod odd;
+mod own_tls;
 mod pool;
 mod sink;
 mod through;

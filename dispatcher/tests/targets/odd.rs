@@ -86,7 +86,7 @@ fn client(authority: &Authority) -> Arc<HttpClient> {
 async fn attempt(client: &HttpClient, what: &str, url: &str) -> Result<Answer, AttemptError> {
     let request = Request::post(url).body(Full::from("{}")).unwrap();
     let begun = Instant::now();
-    let told = client.post(request, DEADLINE).await;
+    let told = client.post(request, None, DEADLINE).await;
     assert!(
         begun.elapsed() < DEADLINE + SLACK,
         "{what}: {:?}",

@@ -24,7 +24,7 @@ async fn keeps_alive(mut stream: TcpStream) {
 
 async fn post(client: &HttpClient, url: &str) -> Result<u16, AttemptError> {
     let request = Request::post(url).body(Full::default()).unwrap();
-    let answer = client.post(request, Duration::from_secs(20)).await;
+    let answer = client.post(request, None, Duration::from_secs(20)).await;
     answer.map(|answer| answer.status)
 }
 

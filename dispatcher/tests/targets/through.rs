@@ -53,7 +53,7 @@ fn through(proxy: &Sink) -> Config {
 
 async fn post(client: &HttpClient, url: &str) -> Result<u16, AttemptError> {
     let request = Request::post(url).body(Full::from("{}")).unwrap();
-    let answer = client.post(request, Duration::from_secs(20)).await;
+    let answer = client.post(request, None, Duration::from_secs(20)).await;
     answer.map(|answer| answer.status)
 }
 
@@ -182,7 +182,7 @@ async fn an_answers_headers_are_kept_as_far_as_history_wants_them() {
     .await;
     let client = HttpClient::new(&config(open(&["127.0.0.0/8"])));
     let request = Request::post(sink.url("http")).body(Full::default()).unwrap();
-    let told = client.post(request, Duration::from_secs(20)).await.unwrap();
+    let told = client.post(request, None, Duration::from_secs(20)).await.unwrap();
     let kept: Vec<(&str, &str)> = told
         .headers
         .iter()

@@ -5,9 +5,11 @@ use super::rates::rate;
 use super::targets::{duration, from_json, state};
 use super::{Catalog, CatalogError};
 use schemas::ids::{TargetId, Tenant};
-use schemas::target::{LiveKey, SigningKey, TargetDetails};
+use schemas::signature::v1a::SigningPair;
+use schemas::target::{LiveKey, SecretText, SigningKey, TargetDetails};
 use schemas::time::Millis;
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 impl Catalog {
     /// The active targets with an active subscription whose filter wants this event type: each
@@ -58,7 +60,7 @@ impl Catalog {
         let rows = bounded(async {
             let rows = sqlx::query(
                 "SELECT t.tenant, t.url, t.headers, t.contact, t.state, t.retry, t.timeout_ms, k.sealed, \
-                 k.expires_at, t.rate_limit, t.rate_limit_minute \
+                 k.expires_at, k.sealed_seed, t.request, t.client_key, t.rate_limit, t.rate_limit_minute \
                  FROM targets t \
                  LEFT JOIN target_secrets k ON k.target = t.id AND (k.expires_at IS NULL OR k.expires_at > $1) \
                  WHERE t.id = $2 ORDER BY k.id DESC",
@@ -73,20 +75,22 @@ impl Catalog {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
+        let opened = |row: &AnyRow, column: usize| {
+            let sealed = row.try_get::<Option<&[u8]>, _>(column)?;
+            let opened = sealed.map(|sealed| self.sealer.open(sealed)).transpose();
+            opened.map_err(|e| CatalogError::Unavailable(format!("a secret of target {id} is {e}")))
+        };
         let mut keys = Vec::with_capacity(rows.len());
         for row in &rows {
-            if let Some(sealed) = row.try_get::<Option<&[u8]>, _>(7)? {
-                let key = self
-                    .sealer
-                    .open(sealed)
-                    .map_err(|e| CatalogError::Unavailable(format!("a secret of target {id} is {e}")))?;
-                let until = row.try_get::<Option<i64>, _>(8)?.map(Millis);
+            if let Some(key) = opened(row, 7)? {
                 keys.push(LiveKey {
                     key: SigningKey::from_bytes(key),
-                    until,
+                    pair: opened(row, 9)?.and_then(|seed| SigningPair::from_seed(&seed)),
+                    until: row.try_get::<Option<i64>, _>(8)?.map(Millis),
                 });
             }
         }
+        let client_key = opened(row, 11)?.and_then(|pem| String::from_utf8(pem).ok());
         Ok(Some(TargetDetails {
             id,
             tenant: db::tenant(row, 0)?,
@@ -95,9 +99,11 @@ impl Catalog {
             contact: row.try_get(3)?,
             state: state(row, 4)?,
             keys,
-            rate_limit: rate(row, 9)?,
+            rate_limit: rate(row, 12)?,
             retry: from_json(row, 5)?,
             timeout: duration(row, 6)?,
+            request: from_json(row, 10)?.unwrap_or_default(),
+            client_key: client_key.map(SecretText::new),
         }))
     }
 

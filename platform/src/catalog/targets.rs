@@ -4,10 +4,11 @@ use super::db::{self, Write, broken, is_reference};
 use super::rates::{rate, rate_by};
 use super::tenants::{no_tenant, page_of};
 use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
-use crate::secrets::new_whsec;
+use crate::secrets::{new_whsec, random_bytes};
 use schemas::ids::{SubscriptionId, TargetId, Tenant};
 use schemas::rate::Period;
-use schemas::target::{SigningKey, TargetState};
+use schemas::signature::v1a::SEED_BYTES;
+use schemas::target::{RequestOptions, Scheme, SecretText, SigningKey, TargetState};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub const MAX_LIVE_SECRETS: usize = 10;
 
 /// What [`target_row`] reads, in its order.
 const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
-     timeout_ms, created_at, updated_at";
+     timeout_ms, created_at, updated_at, request";
 
 impl Catalog {
     /// Makes a target; returns its secret (`whsec_…`) too, which cannot be shown again.
@@ -55,6 +56,7 @@ impl Catalog {
             rate_limit: new.rate_limit,
             retry: new.retry,
             timeout: new.timeout,
+            request: new.request,
             created_at: now,
             updated_at: now,
         };
@@ -62,8 +64,9 @@ impl Catalog {
             target.id = TargetId(self.next_id());
             let made = sqlx::query(
                 "INSERT INTO targets (tenant, id, url, description, headers, contact, state, rate_limit, \
-                 rate_limit_minute, retry, timeout_ms, created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING",
+                 rate_limit_minute, retry, timeout_ms, created_at, updated_at, request, client_key) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                 ON CONFLICT (id) DO NOTHING",
             )
             .bind(tenant.as_str())
             .bind(target.id.0)
@@ -78,6 +81,8 @@ impl Catalog {
             .bind(target.timeout.map(whole_millis))
             .bind(now.0)
             .bind(now.0)
+            .bind(json(&target.request)?)
+            .bind(self.sealed_key(new.client_key.as_ref()))
             .execute(write.on())
             .await
             .map_err(no_tenant)?
@@ -85,6 +90,7 @@ impl Catalog {
             if made == 1 {
                 let (secret, key) = new_whsec();
                 self.insert_secret(write, target.id, &key).await?;
+                self.add_pairs(write, &target).await?;
                 return Ok((target, secret));
             }
         }
@@ -104,6 +110,30 @@ impl Catalog {
             .execute(write.on())
             .await?;
         Ok(())
+    }
+
+    /// Gives each secret of a target that is to sign by `v1a` the pair that does it, where it has none.
+    async fn add_pairs(&self, write: &mut Write, target: &Target) -> Result<(), CatalogError> {
+        if !target.request.schemes.contains(&Scheme::V1a) {
+            return Ok(());
+        }
+        let rows = sqlx::query("SELECT id FROM target_secrets WHERE target = $1 AND sealed_seed IS NULL")
+            .bind(target.id.0)
+            .fetch_all(write.on())
+            .await?;
+        for row in rows {
+            sqlx::query("UPDATE target_secrets SET sealed_seed = $1 WHERE target = $2 AND id = $3")
+                .bind(self.sealer.seal(&random_bytes::<SEED_BYTES>()))
+                .bind(target.id.0)
+                .bind(row.try_get::<i64, _>(0)?)
+                .execute(write.on())
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn sealed_key(&self, key: Option<&SecretText>) -> Option<Vec<u8>> {
+        key.map(|key| self.sealer.seal(key.reveal().as_bytes()))
     }
 
     /// Looks a target up.
@@ -179,6 +209,11 @@ impl Catalog {
         patch: TargetPatch,
     ) -> Result<Target, CatalogError> {
         let old = self.lock_target(write, tenant, id).await?;
+        let (tls, client_key) = match patch.tls {
+            Change::Keep => (old.request.tls, None),
+            Change::Set(None) => (None, Some(None)),
+            Change::Set(Some((tls, key))) => (Some(tls), Some(key)),
+        };
         let new = Target {
             id,
             url: patch.url.apply(old.url),
@@ -189,13 +224,18 @@ impl Catalog {
             rate_limit: patch.rate_limit.apply(old.rate_limit),
             retry: patch.retry.apply(old.retry),
             timeout: patch.timeout.apply(old.timeout),
+            request: RequestOptions {
+                schemes: patch.schemes.apply(old.request.schemes),
+                signature_headers: patch.signature_headers.apply(old.request.signature_headers),
+                tls,
+            },
             created_at: old.created_at,
             updated_at: old.updated_at,
         };
         sqlx::query(
             "UPDATE targets SET url = $1, description = $2, headers = $3, contact = $4, state = $5, \
              disabled_reason = CASE WHEN $5 = 'disabled' THEN disabled_reason END, \
-             rate_limit = $6, rate_limit_minute = $7, retry = $8, timeout_ms = $9 WHERE id = $10",
+             rate_limit = $6, rate_limit_minute = $7, retry = $8, timeout_ms = $9, request = $10 WHERE id = $11",
         )
         .bind(&new.url)
         .bind(new.description.as_deref())
@@ -206,9 +246,18 @@ impl Catalog {
         .bind(rate_by(new.rate_limit, Period::Minute))
         .bind(new.retry.as_ref().map(json).transpose()?)
         .bind(new.timeout.map(whole_millis))
+        .bind(json(&new.request)?)
         .bind(id.0)
         .execute(write.on())
         .await?;
+        if let Some(key) = client_key {
+            sqlx::query("UPDATE targets SET client_key = $1 WHERE id = $2")
+                .bind(self.sealed_key(key.as_ref()))
+                .bind(id.0)
+                .execute(write.on())
+                .await?;
+        }
+        self.add_pairs(write, &new).await?;
         Ok(new)
     }
 
@@ -278,7 +327,7 @@ impl Catalog {
     ) -> Result<String, CatalogError> {
         let now = self.clock.now();
         let mut write = self.db.begin().await?;
-        self.lock_target(&mut write, tenant, id).await?;
+        let target = self.lock_target(&mut write, tenant, id).await?;
         sqlx::query(
             "UPDATE target_secrets SET expires_at = $1 \
              WHERE target = $2 AND (expires_at IS NULL OR expires_at > $1)",
@@ -305,6 +354,7 @@ impl Catalog {
         }
         let (secret, key) = new_whsec();
         self.insert_secret(&mut write, id, &key).await?;
+        self.add_pairs(&mut write, &target).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;
         Ok(secret)
@@ -354,6 +404,7 @@ fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
         timeout: duration(row, 9)?,
         created_at: db::millis(row, 10)?,
         updated_at: db::millis(row, 11)?,
+        request: from_json(row, 12)?.unwrap_or_default(),
     })
 }
 

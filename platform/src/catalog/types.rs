@@ -3,7 +3,8 @@
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
 use schemas::rate::RateLimit;
 use schemas::schedule::RetryPolicy;
-use schemas::target::TargetState;
+use schemas::signature::compatible::SignatureHeader;
+use schemas::target::{RequestOptions, Scheme, SecretText, TargetState, TlsOptions};
 use schemas::time::Millis;
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct Target {
     pub retry: Option<RetryPolicy>,
     /// Its own time limit for one attempt.
     pub timeout: Option<Duration>,
+    /// How requests are signed, and TLS.
+    pub request: RequestOptions,
     /// When it was made.
     pub created_at: Millis,
     /// When it was last changed.
@@ -131,6 +134,10 @@ pub struct NewTarget {
     pub retry: Option<RetryPolicy>,
     /// See [`Target::timeout`].
     pub timeout: Option<Duration>,
+    /// See [`Target::request`].
+    pub request: RequestOptions,
+    /// The private key of the client certificate in `request.tls`, in PEM. Checked with it before.
+    pub client_key: Option<SecretText>,
 }
 
 /// A change of a target.
@@ -152,6 +159,12 @@ pub struct TargetPatch {
     pub retry: Change<Option<RetryPolicy>>,
     /// See [`Target::timeout`].
     pub timeout: Change<Option<Duration>>,
+    /// See [`RequestOptions::schemes`].
+    pub schemes: Change<Vec<Scheme>>,
+    /// See [`RequestOptions::signature_headers`].
+    pub signature_headers: Change<Vec<SignatureHeader>>,
+    /// See [`RequestOptions::tls`]; with the private key of the client certificate, if there is one.
+    pub tls: Change<Option<(TlsOptions, Option<SecretText>)>>,
 }
 
 /// A filter: the event types somebody wants.

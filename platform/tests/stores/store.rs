@@ -125,6 +125,8 @@ pub fn plain_target(url: &str) -> NewTarget {
         rate_limit: None,
         retry: None,
         timeout: None,
+        request: Default::default(),
+        client_key: None,
     }
 }
 

@@ -5,9 +5,11 @@ use platform::catalog::{CatalogError, Change, NewTarget, Target, TargetPatch};
 use schemas::ids::{MAX_NUMERIC_ID, TargetId};
 use schemas::rate::{MAX_RATE, Period, RateLimit};
 use schemas::schedule::RetryPolicy;
+use schemas::signature::compatible::{Algorithm, Encoding, SignatureHeader};
 use schemas::signature::parse_secret;
-use schemas::target::TargetState;
+use schemas::target::{RequestOptions, Scheme, SecretText, TargetState, TlsOptions};
 use schemas::time::Millis;
+use sqlx::Row;
 use std::time::Duration;
 
 over_both!(
@@ -21,6 +23,8 @@ over_both!(
     a_later_rotation_never_lengthens_an_old_secrets_life,
     a_target_is_disabled_once_and_its_details_say_so,
     ids_are_exact_in_json_and_grow_across_processes,
+    how_requests_are_made_is_kept_and_its_secrets_are_sealed,
+    a_target_that_comes_to_v1a_later_gets_a_pair_for_each_live_secret,
 );
 
 fn full_target() -> NewTarget {
@@ -42,7 +46,108 @@ fn full_target() -> NewTarget {
             jitter: 0.25,
         }),
         timeout: Some(Duration::from_millis(2500)),
+        request: RequestOptions {
+            schemes: vec![Scheme::V1, Scheme::V1a],
+            signature_headers: vec![SignatureHeader {
+                name: "x-hub-signature".to_owned(),
+                algorithm: Algorithm::Sha1,
+                encoding: Encoding::Hex,
+                prefix: "sha1=".to_owned(),
+            }],
+            tls: Some(TlsOptions {
+                ca: None,
+                client_certificate: Some("CERTIFICATE".to_owned()),
+            }),
+        },
+        client_key: Some(SecretText::new("KEY".to_owned())),
     }
+}
+
+async fn how_requests_are_made_is_kept_and_its_secrets_are_sealed(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (made, _) = catalog.create_target(&acme, full_target()).await.unwrap();
+    assert_eq!(made.request, full_target().request);
+    assert_eq!(catalog.get_target(&acme, made.id).await, Ok(made.clone()));
+    let details = || async { catalog.target_details(made.id).await.unwrap().unwrap() };
+    let first = details().await;
+    assert_eq!(first.request, made.request);
+    assert_eq!(first.client_key.as_ref().map(SecretText::reveal), Some("KEY"));
+    let pair = first.keys[0].pair.clone().unwrap();
+    // What lies in the database shows neither.
+    let sql = "SELECT t.client_key, k.sealed_seed FROM targets t JOIN target_secrets k ON k.target = t.id WHERE t.id = $1";
+    let row = sqlx::query(sql)
+        .bind(made.id.0)
+        .fetch_one(catalog.pool())
+        .await
+        .unwrap();
+    let (key, seed): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
+    assert!(!key.windows(3).any(|bytes| bytes == b"KEY") && seed.len() > 32);
+
+    // A rotation makes a pair for the new secret, and leaves the old one's.
+    catalog
+        .rotate_secret(&acme, made.id, Duration::from_secs(60))
+        .await
+        .unwrap();
+    let rotated = details().await.keys;
+    assert_eq!(rotated.len(), 2);
+    assert_eq!(rotated[1].pair.as_ref(), Some(&pair));
+    assert!(rotated[0].pair.is_some() && rotated[0].pair != rotated[1].pair);
+
+    // Other changes keep all of it; TLS goes with its key.
+    let patch = TargetPatch {
+        description: Change::Set(None),
+        ..TargetPatch::default()
+    };
+    let patched = catalog.patch_target(&acme, made.id, patch).await.unwrap();
+    assert_eq!(patched.request, made.request);
+    assert!(details().await.client_key.is_some());
+    let patch = TargetPatch {
+        tls: Change::Set(None),
+        schemes: Change::Set(vec![Scheme::V1]),
+        signature_headers: Change::Set(Vec::new()),
+        ..TargetPatch::default()
+    };
+    let patched = catalog.patch_target(&acme, made.id, patch).await.unwrap();
+    assert_eq!(patched.request, RequestOptions::default());
+    assert_eq!(catalog.get_target(&acme, made.id).await, Ok(patched));
+    assert_eq!(details().await.client_key, None);
+}
+
+async fn a_target_that_comes_to_v1a_later_gets_a_pair_for_each_live_secret(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (made, _) = catalog
+        .create_target(&acme, plain_target("https://a.example/"))
+        .await
+        .unwrap();
+    catalog
+        .rotate_secret(&acme, made.id, Duration::from_secs(60))
+        .await
+        .unwrap();
+    let pairs = || async {
+        let details = catalog.target_details(made.id).await.unwrap().unwrap();
+        details.keys.into_iter().map(|live| live.pair).collect::<Vec<_>>()
+    };
+    assert_eq!(pairs().await, [None, None]);
+    let to = |schemes: &[Scheme]| TargetPatch {
+        schemes: Change::Set(schemes.to_vec()),
+        ..TargetPatch::default()
+    };
+    catalog
+        .patch_target(&acme, made.id, to(&[Scheme::V1a]))
+        .await
+        .unwrap();
+    let there = pairs().await;
+    assert!(there.iter().all(Option::is_some) && there[0] != there[1]);
+    // Gone and back: the same public keys.
+    catalog
+        .patch_target(&acme, made.id, to(&[Scheme::V1]))
+        .await
+        .unwrap();
+    catalog
+        .patch_target(&acme, made.id, to(&[Scheme::V1, Scheme::V1a]))
+        .await
+        .unwrap();
+    assert_eq!(pairs().await, there);
 }
 
 async fn a_target_is_kept_with_everything_it_was_given(store: Store) {
@@ -103,6 +208,7 @@ async fn a_patch_keeps_what_it_does_not_name_and_sets_what_it_does_to_null_too(s
         rate_limit: Change::Set(None),
         retry: Change::Set(None),
         timeout: Change::Set(None),
+        ..TargetPatch::default()
     };
     let set = catalog.patch_target(&acme, made.id, everything).await.unwrap();
     expected.url = plain.url;
