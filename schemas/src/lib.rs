@@ -21,6 +21,7 @@
 //! | [`schedule`] | when to try again |
 //! | [`signature`] | Standard Webhooks `v1` |
 //! | [`egress`] | which addresses may be dialled |
+//! | [`verification`] | the challenge by which a target proves that it wants deliveries |
 
 pub mod accept;
 pub mod avro;
@@ -37,4 +38,5 @@ pub mod schedule;
 pub mod signature;
 pub mod target;
 pub mod time;
+pub mod verification;
 pub mod wire;
