@@ -1,10 +1,11 @@
 //! One message from receipt to its next step.
 
+mod waiting;
+
 use crate::client::{Answer, HttpClient};
-use crate::gate::bucket::Rate;
-use crate::gate::{Ask, Sign};
+use crate::gate::Sign;
 use crate::payload::{NoPayload, Payloads};
-use crate::permits::{Entrant, Entry, Permit, Permits, put_off};
+use crate::permits::{Permit, Permits};
 use crate::request;
 use crate::targets::{ReadyTarget, Targets};
 use bytes::Bytes;
@@ -36,9 +37,6 @@ pub enum Step {
     /// To the dead-letter queue as it is: it cannot be read.
     DeadLetter(OutMessage),
 }
-
-/// Within this of its end a retry window is over, as in `schemas::schedule`.
-const END_MARGIN: Duration = Duration::from_secs(1);
 
 /// The stages of an attempt.
 pub struct Dispatch {
@@ -92,40 +90,9 @@ impl Dispatch {
             self.ended(&delivery, DeliveryStatus::Canceled);
             return Step::Done;
         }
-        let end = delivery.accepted_at.plus(self.policy(&target).window);
-        let now = self.clock.now();
-        let ask = Ask {
-            rate: target
-                .details
-                .rate_limit
-                .map(|limit| Rate::share(limit, self.dispatchers)),
-            slow,
-            returned: delivery.due_at.is_some(),
-            left: end.since(now),
-            chance: chance_of(&delivery.id(), delivery.attempt),
-        };
-        let entrant = Entrant {
-            target: delivery.target,
-            tenant: &delivery.tenant,
-            first: delivery.attempt == 1,
-            ask,
-        };
-        // The window ends for what waits too. Only what finds no place in the dispatch lane has one more chance: a
-        // last attempt is due at the very end.
-        let is_over = now.plus(END_MARGIN) >= end;
-        let permit = match self.permits.enter(entrant).await {
-            Entry::In(permit) => permit,
-            Entry::Slow(why, wait) if !(is_over && slow) => {
-                put_off(why);
-                return Step::Slow(out(&delivery, wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY)));
-            }
-            Entry::Later(why, wait) if !is_over => {
-                put_off(why);
-                return Step::Retry(postponed(delivery, now, now.plus(wait.max(LEAST_WAIT)).min(end)));
-            }
-            Entry::Slow(why, _) | Entry::Later(why, _) => {
-                return Step::Retry(given_up(delivery, why.word(), now));
-            }
+        let permit = match self.permit(&delivery, &target, slow).await {
+            Ok(permit) => permit,
+            Err(step) => return step,
         };
         match self.payloads.fetch(&delivery).await {
             Ok(payload) => self.attempt(delivery, &target, payload, permit).await,
@@ -150,12 +117,6 @@ impl Dispatch {
 
     fn policy<'t>(&'t self, target: &'t ReadyTarget) -> &'t RetryPolicy {
         target.details.retry.as_ref().unwrap_or(&self.retry)
-    }
-
-    /// Back for a while: what is missing is ours, and no affair of the target's.
-    fn ours_is_away(&self, delivery: &Delivery) -> Step {
-        let chance = chance_of(&delivery.id(), delivery.attempt);
-        Step::Slow(out(delivery, self.permits.ours_is_away(chance)))
     }
 
     async fn attempt(
@@ -266,23 +227,6 @@ impl Dispatch {
         let record = AttemptRecord::new(delivery, status, made, self.clock.now());
         self.reporter.report(HistoryRecord::Attempt(record));
     }
-}
-
-/// The soonest that a delivery comes back which has to wait.
-const LEAST_WAIT: Duration = Duration::from_millis(1);
-
-/// The message of the same attempt at a later time, for the retry queue.
-fn postponed(mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
-    delivery.due_at = Some(due_at);
-    out(&delivery, hop(now, due_at, MAX_DELAY))
-}
-
-/// The message of a delivery whose window ended while it waited, for the retry queue: what it tells is the attempts
-/// that were made, and why the last of them failed, or `why` there was none.
-fn given_up(mut delivery: Delivery, why: &str, now: Millis) -> OutMessage {
-    delivery.attempt = delivery.attempt.saturating_sub(1);
-    let why = delivery.reason.take().unwrap_or_else(|| why.to_owned());
-    next_try(delivery, None, why, now)
 }
 
 /// The message of the next attempt, for the retry queue; without `due_at` there is none, and the

@@ -1,0 +1,82 @@
+//! A delivery asks for its permit, or waits: which is not an attempt.
+
+use super::{Dispatch, Step, next_try, out};
+use crate::gate::Ask;
+use crate::gate::bucket::Rate;
+use crate::permits::{Entrant, Entry, Permit, put_off};
+use crate::targets::ReadyTarget;
+use platform::delivery_queue::{MAX_DELAY, OutMessage};
+use schemas::delivery::Delivery;
+use schemas::schedule::{chance_of, hop};
+use schemas::time::Millis;
+use std::time::Duration;
+
+/// Within this of its end a retry window is over, as in `schemas::schedule`.
+const END_MARGIN: Duration = Duration::from_secs(1);
+/// The soonest that a delivery comes back which has to wait.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+impl Dispatch {
+    /// A permit for an attempt, or the step that the delivery takes without one: it waits, at most until its retry
+    /// window ends, and is then given up.
+    pub(super) async fn permit(
+        &self,
+        delivery: &Delivery,
+        target: &ReadyTarget,
+        slow: bool,
+    ) -> Result<Permit, Step> {
+        let now = self.clock.now();
+        let end = delivery.accepted_at.plus(self.policy(target).window);
+        let rate = target.details.rate_limit;
+        let ask = Ask {
+            rate: rate.map(|limit| Rate::share(limit, self.dispatchers)),
+            slow,
+            returned: delivery.due_at.is_some(),
+            left: end.since(now),
+            chance: chance_of(&delivery.id(), delivery.attempt),
+        };
+        let entrant = Entrant {
+            target: delivery.target,
+            tenant: &delivery.tenant,
+            first: delivery.attempt == 1,
+            ask,
+        };
+        let is_over = now.plus(END_MARGIN) >= end;
+        Err(match self.permits.enter(entrant).await {
+            Entry::In(permit) => return Ok(permit),
+            // A last attempt is due at the very end: what finds no place for it then has one more chance.
+            Entry::Slow(why, wait) if !(is_over && slow) => {
+                put_off(why);
+                Step::Slow(out(delivery, wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY)))
+            }
+            Entry::Later(why, wait) if !is_over => {
+                put_off(why);
+                let due_at = now.plus(wait.max(LEAST_WAIT)).min(end);
+                Step::Retry(postponed(delivery.clone(), now, due_at))
+            }
+            Entry::Slow(why, _) | Entry::Later(why, _) => {
+                Step::Retry(given_up(delivery.clone(), why.word(), now))
+            }
+        })
+    }
+
+    /// Back for a while: what is missing is ours, and no affair of the target's.
+    pub(super) fn ours_is_away(&self, delivery: &Delivery) -> Step {
+        let chance = chance_of(&delivery.id(), delivery.attempt);
+        Step::Slow(out(delivery, self.permits.ours_is_away(chance)))
+    }
+}
+
+/// The message of the same attempt at a later time, for the retry queue.
+fn postponed(mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
+    delivery.due_at = Some(due_at);
+    out(&delivery, hop(now, due_at, MAX_DELAY))
+}
+
+/// The message of a delivery whose window ended while it waited, for the retry queue: what it tells is the attempts
+/// that were made, and why the last of them failed, or `why` there was none.
+fn given_up(mut delivery: Delivery, why: &str, now: Millis) -> OutMessage {
+    delivery.attempt = delivery.attempt.saturating_sub(1);
+    let why = delivery.reason.take().unwrap_or_else(|| why.to_owned());
+    next_try(delivery, None, why, now)
+}
