@@ -33,6 +33,7 @@ mod publish;
 mod rate;
 mod replays;
 mod resend;
+mod retry_policy;
 mod subscriptions;
 mod target_fields;
 mod target_request;

@@ -4,13 +4,13 @@ use crate::Config;
 use crate::json::{Checks, change};
 use crate::problem::Problem;
 use crate::rate::RateBody;
+use crate::retry_policy::RetryPolicyBody;
 use crate::target_request::{
     SchemeBody, SignatureHeaderBody, TlsBody, TlsShown, change as changed, schemes, signature_headers, tls,
 };
 use crate::text::{Span, Time, plain};
 use platform::catalog::{Change, NewTarget, Target, TargetPatch};
 use schemas::egress;
-use schemas::schedule::RetryPolicy;
 use schemas::target::{RequestOptions, TargetState};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -117,75 +117,6 @@ pub struct TargetWithSecret {
     /// The signing secret (Standard Webhooks `v1`). Shown this once.
     #[schema(example = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD")]
     pub secret: String,
-}
-
-/// How long and how often to keep trying. What is left out is as the server's configuration says.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(as = RetryPolicy)]
-pub struct RetryPolicyBody {
-    /// Tries end this long after the event was accepted: at most 7 days, and less than payloads are kept
-    /// where the event log keeps them (`embedded.retention`).
-    #[schema(example = "1day")]
-    window: Option<Span>,
-    /// The pause after the first failure.
-    #[schema(example = "5s")]
-    first: Option<Span>,
-    /// Each pause is this many times the one before: 1 to 100.
-    #[schema(example = 3.0, minimum = 1, maximum = 100)]
-    factor: Option<f64>,
-    /// No pause is longer than this.
-    #[schema(example = "4h")]
-    max: Option<Span>,
-    /// A pause is lengthened by up to this share of itself: 0 to 1.
-    #[schema(example = 0.2, minimum = 0, maximum = 1)]
-    jitter: Option<f64>,
-}
-
-impl From<RetryPolicy> for RetryPolicyBody {
-    fn from(policy: RetryPolicy) -> Self {
-        Self {
-            window: Some(Span(policy.window)),
-            first: Some(Span(policy.first)),
-            factor: Some(policy.factor),
-            max: Some(Span(policy.max)),
-            jitter: Some(policy.jitter),
-        }
-    }
-}
-
-impl RetryPolicyBody {
-    fn check(self, checks: &mut Checks, config: &Config) -> RetryPolicy {
-        let defaults = config.retry;
-        let mut span = |name: &str, given: Option<Span>, default: Duration, least: Duration| match given {
-            None => default,
-            Some(span) => checks.take(
-                &format!("retryPolicy.{name}"),
-                span.within(least, config.longest_window),
-            ),
-        };
-        let policy = RetryPolicy {
-            window: span("window", self.window, defaults.window, Duration::from_secs(1)),
-            first: span("first", self.first, defaults.first, Duration::from_millis(1)),
-            factor: self.factor.unwrap_or(defaults.factor),
-            max: span("max", self.max, defaults.max, Duration::from_millis(1)),
-            jitter: self.jitter.unwrap_or(defaults.jitter),
-        };
-        // Written so that a NaN fails too.
-        if !(1.0..=100.0).contains(&policy.factor) {
-            checks.fail(
-                "retryPolicy.factor",
-                format!("{} is not between 1 and 100", policy.factor),
-            );
-        }
-        if !(0.0..=1.0).contains(&policy.jitter) {
-            checks.fail(
-                "retryPolicy.jitter",
-                format!("{} is not between 0 and 1", policy.jitter),
-            );
-        }
-        policy
-    }
 }
 
 const READ_ONLY_STATE: &str = "is read-only: POST to the target's /enable or /disable instead";

@@ -89,7 +89,7 @@ pub async fn run(
         permits: permits.clone(),
         reporter: parts.reporter,
         clock: parts.clock,
-        retry: config.retry,
+        retry: config.retry.clone(),
         retry_after_cap: config.retry_after_cap,
         timeout: config.timeout,
         dispatchers: config.dispatchers,

@@ -12,6 +12,9 @@
 //! | 5 | 10 min 5 s | 6 min 45 s | | 12 | 20 h 33 min 20 s | 4 h |
 //! | 6 | 30 min 20 s | 20 min 15 s | | 13 | 24 h | 3 h 26 min 40 s, to the end of the window |
 //! | 7 | 1 h 31 min 5 s | 1 h 0 min 45 s | | | | |
+//!
+//! A policy may name its pauses one by one instead ([`RetryPolicy::schedule`]). Either way age counts from
+//! the acceptance, and the last attempt falls on the window's end.
 
 use crate::ids::DeliveryId;
 use crate::time::Millis;
@@ -24,8 +27,11 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Within this of its end a window is over: an attempt there was the last one.
 const END_MARGIN: Duration = Duration::from_secs(1);
 
+/// The most pauses of an explicit list.
+pub const MAX_PAUSES: usize = 100;
+
 /// How long and how often to keep trying one delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Tries end this long after the event was accepted.
     pub window: Duration,
@@ -38,6 +44,11 @@ pub struct RetryPolicy {
     /// A pause is lengthened by up to this share of itself, so that many deliveries that failed
     /// together do not come back together.
     pub jitter: f64,
+    /// The pauses one by one, in place of `first`, `factor` and `max`. What follows the last of them is
+    /// the attempt at the window's end. Empty for none. A release that does not know it goes by the
+    /// other three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Duration>,
 }
 
 // `factor` and `jitter` are finite: checked where policies are read.
@@ -51,6 +62,7 @@ impl Default for RetryPolicy {
             factor: 3.0,
             max: Duration::from_secs(4 * 3600),
             jitter: 0.2,
+            schedule: Vec::new(),
         }
     }
 }
@@ -83,15 +95,37 @@ impl RetryPolicy {
         if !(0.0..=1.0).contains(&self.jitter) {
             return Err(format!("jitter: {} is not a number from 0 to 1", self.jitter));
         }
+        if self.schedule.len() > MAX_PAUSES {
+            return Err(format!(
+                "schedule: {} pauses are more than {MAX_PAUSES}",
+                self.schedule.len()
+            ));
+        }
+        let fits = |pause: &Duration| !pause.is_zero() && *pause <= MAX_WINDOW;
+        if let Some(pause) = self.schedule.iter().find(|pause| !fits(pause)) {
+            return Err(format!(
+                "schedule: {pause:?} is not more than 0 and at most 7 days"
+            ));
+        }
         Ok(())
     }
 
-    /// The pause after the failed attempt of this number, from 1.
-    fn pause(&self, failed_attempt: u32, chance: f64) -> Duration {
-        let growth = self.factor.powf(f64::from(failed_attempt.saturating_sub(1)));
-        let pause = (self.first.as_secs_f64() * growth).min(self.max.as_secs_f64());
+    /// The pause after the failed attempt of this number, from 1; `None` when there is no other attempt
+    /// before the window's end.
+    fn pause(&self, failed_attempt: u32, chance: f64) -> Option<Duration> {
+        let failed_before = failed_attempt.saturating_sub(1);
+        let (pause, most) = if self.schedule.is_empty() {
+            let growth = self.factor.powf(f64::from(failed_before));
+            let pause = (self.first.as_secs_f64() * growth).min(self.max.as_secs_f64());
+            (pause, self.max)
+        } else {
+            let pause = *self.schedule.get(usize::try_from(failed_before).ok()?)?;
+            (pause.as_secs_f64(), pause)
+        };
         let jittered = pause * (1.0 + self.jitter * chance.clamp(0.0, 1.0));
-        Duration::try_from_secs_f64(jittered).unwrap_or(self.max)
+        // Never shorter than it was, whatever the arithmetic of floats makes of it.
+        let jittered = Duration::try_from_secs_f64(jittered).unwrap_or(most);
+        Some(jittered.max(Duration::try_from_secs_f64(pause).unwrap_or(most)))
     }
 }
 
@@ -124,8 +158,11 @@ pub fn next_attempt(
     if now.plus(END_MARGIN) >= end || asked_for > end {
         return Next::Exhausted;
     }
+    let Some(pause) = policy.pause(failed_attempt, chance) else {
+        return Next::At(end);
+    };
     // At least a millisecond, so that times increase whatever the policy.
-    let pause = policy.pause(failed_attempt, chance).max(Duration::from_millis(1));
+    let pause = pause.max(Duration::from_millis(1));
     Next::At(now.plus(pause).max(asked_for).min(end))
 }
 

@@ -376,6 +376,38 @@ async fn a_retry_window_outlives_no_payload() {
 }
 
 #[tokio::test]
+async fn a_list_of_pauses_stands_in_place_of_the_three_that_make_one() {
+    let world = World::start().await;
+    let target = |policy: Value| json!({"url": "https://example.com/", "retryPolicy": policy});
+    let made = create(
+        &world,
+        target(json!({"schedule": ["5s", "5m", "2h"], "jitter": 0})),
+    )
+    .await;
+    let path = format!("/webhooks/targets/{}", made["id"]);
+    assert_eq!(
+        world.get(&path).await.expect(200)["retryPolicy"],
+        json!({"window": "1day", "jitter": 0.0, "schedule": ["5s", "5m", "2h"]})
+    );
+    let changed = world.patch(&path, json!({"retryPolicy": {"max": "1h"}})).await;
+    assert_eq!(
+        changed.expect(200)["retryPolicy"],
+        json!({"window": "1day", "first": "5s", "factor": 3.0, "max": "1h", "jitter": 0.2})
+    );
+    for (policy, field) in [
+        (json!({"schedule": []}), "retryPolicy.schedule"),
+        (json!({"schedule": vec!["1s"; 101]}), "retryPolicy.schedule"),
+        (json!({"schedule": ["5s", "0s"]}), "retryPolicy.schedule[1]"),
+        (json!({"schedule": ["30days"]}), "retryPolicy.schedule[0]"),
+        (json!({"schedule": ["5s"], "factor": 2}), "retryPolicy.schedule"),
+    ] {
+        let answer = world.post("/webhooks/targets", target(policy)).await;
+        assert_eq!(answer.invalid_fields(), [field]);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_target_that_is_not_verified_is_not_enabled_by_asking() {
     let world = World::start().await;
     let tenant = Tenant::new("acme").unwrap();

@@ -317,6 +317,7 @@ impl Config {
             factor: self.retry.factor,
             max: self.retry.max.0,
             jitter: self.retry.jitter,
+            schedule: Vec::new(),
         }
     }
 

@@ -44,6 +44,7 @@ fn full_target() -> NewTarget {
             factor: 1.7,
             max: Duration::from_secs(600),
             jitter: 0.25,
+            schedule: vec![Duration::from_secs(5), Duration::from_millis(250)],
         }),
         timeout: Some(Duration::from_millis(2500)),
         request: RequestOptions {

@@ -42,6 +42,53 @@ fn the_default_policy_retries_thirteen_times_in_a_day() {
 }
 
 #[test]
+fn a_list_of_pauses_is_followed_to_its_end_and_then_the_window_to_its_own() {
+    let listed = |pauses: &[u64]| RetryPolicy {
+        schedule: pauses.iter().copied().map(secs).collect(),
+        ..RetryPolicy::default()
+    };
+    let seconds = |policy: &RetryPolicy, chance: f64| -> Vec<i64> {
+        let moments = retries(policy, |_| chance);
+        moments.iter().map(|ms| ms / 1000).collect()
+    };
+    let table: [(&[u64], &[i64]); 5] = [
+        (&[5, 300, 1800], &[5, 305, 2105, 86_400]),
+        (&[60], &[60, 86_400]),
+        // Shorter ones may follow longer ones.
+        (&[3600, 1], &[3600, 3601, 86_400]),
+        (&[86_399], &[86_399]),
+        (&[50_000, 50_000, 50_000], &[50_000, 86_400]),
+    ];
+    for (pauses, expected) in table {
+        assert_eq!(seconds(&listed(pauses), 0.0), expected, "{pauses:?}");
+        assert_eq!(listed(pauses).check(), Ok(()));
+    }
+    assert_eq!(
+        seconds(&listed(&[10, 100]), 1.0),
+        [12, 132, 86_400],
+        "with jitter"
+    );
+    // `Retry-After` reaches beyond a pause, and is not undercut by the window's end.
+    let after = |asked_for| next_attempt(&listed(&[5]), 1, ACCEPTED, ACCEPTED, asked_for, 0.0);
+    assert_eq!(after(Some(secs(60))), Next::At(ACCEPTED.plus(secs(60))));
+    assert_eq!(after(Some(secs(86_401))), Next::Exhausted);
+}
+
+#[test]
+fn a_list_is_kept_as_the_other_fields_are_and_none_leaves_no_trace() {
+    let plain = RetryPolicy::default();
+    let text = serde_json::to_string(&plain).unwrap();
+    assert!(!text.contains("schedule"), "{text}");
+    assert_eq!(serde_json::from_str::<RetryPolicy>(&text).unwrap(), plain);
+    let listed = RetryPolicy {
+        schedule: vec![secs(5), Duration::from_millis(250)],
+        ..plain
+    };
+    let text = serde_json::to_string(&listed).unwrap();
+    assert_eq!(serde_json::from_str::<RetryPolicy>(&text).unwrap(), listed);
+}
+
+#[test]
 fn jitter_only_lengthens_a_pause() {
     let policy = RetryPolicy::default();
     let due = |chance| next_attempt(&policy, 2, ACCEPTED, ACCEPTED, None, chance);
@@ -158,53 +205,98 @@ fn a_policy_that_makes_no_sense_is_refused_by_field() {
             "window",
             RetryPolicy {
                 window: Duration::ZERO,
-                ..good
+                ..good.clone()
             },
         ),
         (
             "window",
             RetryPolicy {
                 window: MAX_WINDOW + secs(1),
-                ..good
+                ..good.clone()
             },
         ),
         (
             "first",
             RetryPolicy {
                 first: Duration::ZERO,
-                ..good
+                ..good.clone()
             },
         ),
-        ("max", RetryPolicy { max: secs(4), ..good }),
-        ("factor", RetryPolicy { factor: 0.9, ..good }),
+        (
+            "max",
+            RetryPolicy {
+                max: secs(4),
+                ..good.clone()
+            },
+        ),
+        (
+            "factor",
+            RetryPolicy {
+                factor: 0.9,
+                ..good.clone()
+            },
+        ),
         (
             "factor",
             RetryPolicy {
                 factor: 100.1,
-                ..good
+                ..good.clone()
             },
         ),
         (
             "factor",
             RetryPolicy {
                 factor: f64::NAN,
-                ..good
+                ..good.clone()
             },
         ),
         (
             "factor",
             RetryPolicy {
                 factor: f64::INFINITY,
-                ..good
+                ..good.clone()
             },
         ),
-        ("jitter", RetryPolicy { jitter: -0.1, ..good }),
-        ("jitter", RetryPolicy { jitter: 1.1, ..good }),
+        (
+            "jitter",
+            RetryPolicy {
+                jitter: -0.1,
+                ..good.clone()
+            },
+        ),
+        (
+            "jitter",
+            RetryPolicy {
+                jitter: 1.1,
+                ..good.clone()
+            },
+        ),
+        (
+            "schedule",
+            RetryPolicy {
+                schedule: vec![secs(5), Duration::ZERO],
+                ..good.clone()
+            },
+        ),
+        (
+            "schedule",
+            RetryPolicy {
+                schedule: vec![MAX_WINDOW + secs(1)],
+                ..good.clone()
+            },
+        ),
+        (
+            "schedule",
+            RetryPolicy {
+                schedule: vec![secs(1); MAX_PAUSES + 1],
+                ..good.clone()
+            },
+        ),
         (
             "jitter",
             RetryPolicy {
                 jitter: f64::NAN,
-                ..good
+                ..good.clone()
             },
         ),
     ];
@@ -222,6 +314,10 @@ prop_compose! {
         max_share in 1_u64..1000,
         factor in 1.0..=100.0_f64,
         jitter in 0.0..=1.0_f64,
+        pauses in prop_oneof![
+            2 => Just(Vec::new()),
+            1 => prop::collection::vec(1_u64..=MAX_WINDOW.as_millis() as u64, 1..=MAX_PAUSES),
+        ],
     ) -> RetryPolicy {
         let first = Duration::from_millis((window_ms / attempts).max(1));
         RetryPolicy {
@@ -230,6 +326,7 @@ prop_compose! {
             factor,
             max: first.saturating_mul(u32::try_from(max_share).unwrap()),
             jitter,
+            schedule: pauses.into_iter().map(Duration::from_millis).collect(),
         }
     }
 }
