@@ -19,6 +19,7 @@ mod provision;
 mod receiver;
 mod roles;
 mod selection;
+mod settings;
 mod terminal;
 
 use clap::Parser;

@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
 use crate::selection::Selection;
+use crate::settings;
 use dispatcher::gate::breaker::BreakerPolicy;
 use dispatcher::gate::limit::Bounds;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, Payloads, QueueKind, SpillBy, Topic};
+use platform::config::{Config, QueueKind, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;
@@ -246,7 +247,7 @@ impl Process {
             topics: config.events.topics.clone(),
             dead_letter_topic: config.events.dead_letter_topic.clone(),
             max_payload: config.events.max_payload.0,
-            spill: threshold(&config.payloads),
+            spill: settings::threshold(&config.payloads),
             payload_place: place,
             registry: config.schema_registry(),
             poison_share: config.events.poison_share,
@@ -353,14 +354,19 @@ impl Process {
     }
 
     fn retry_manager(&self) -> Role {
+        let config = retry_manager::Config {
+            packs: settings::packs(&self.config),
+        };
         let parts = retry_manager::Parts {
             queue: self.queue.clone(),
+            payloads: self.payloads.clone(),
+            announcer: settings::announcer(&self.config, &self.log, &self.clock),
             reporter: self.reporter.clone(),
             clock: self.clock.clone(),
         };
         Role::new(
             "retry-manager",
-            retry_manager::run(parts, self.ready("retry-manager"), self.shutdown.clone()),
+            retry_manager::run(config, parts, self.ready("retry-manager"), self.shutdown.clone()),
         )
     }
 
@@ -424,20 +430,4 @@ struct Running {
     reporting: tokio::task::JoinHandle<()>,
     /// The data folder stays this process's until all of them have ended.
     _lock: Option<Arc<platform::data_dir::DataDir>>,
-}
-
-fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
-    let prices = payloads.prices;
-    consumer::price::Threshold {
-        limit: payloads.inline_limit.0,
-        prices: match payloads.spill {
-            SpillBy::Size => None,
-            SpillBy::Cost => Some(consumer::price::Prices {
-                queue: prices.queue,
-                put: prices.put,
-                get: prices.get,
-                storage: prices.storage,
-            }),
-        },
-    }
 }

@@ -9,12 +9,14 @@ pub mod error;
 mod group;
 mod keys;
 mod locate;
+mod mail;
 mod topic;
 pub mod units;
 
 pub use error::ConfigError;
 pub use keys::*;
 pub use locate::place;
+pub use mail::{Mail, MailServer, MailTls};
 pub use topic::*;
 
 use figment::Figment;

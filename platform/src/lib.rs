@@ -14,6 +14,7 @@
 //! | [`payload_store`] | port: where large payloads lie (S3, or a directory) |
 //! | [`aws`] | what SQS and S3 share: credentials, region, endpoint, HTTP client, errors in words |
 //! | [`follow`] | what the delivery path remembers of the catalog, and how it hears of changes |
+//! | [`announce`] | telling a tenant: operational events |
 //! | [`report`] | telling history, without waiting for it |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
@@ -21,6 +22,7 @@
 //! | [`plain`] | errors of the system in words |
 //! | [`ports`] | the adapters a configuration asks for, opened |
 
+pub mod announce;
 pub mod aws;
 pub mod batch;
 pub mod catalog;

@@ -1,4 +1,5 @@
-//! Port: the payload store, where payloads lie that are too large for a queue message.
+//! Port: the payload store, where payloads lie that are too large for a queue message, and packs of
+//! deliveries that wait long.
 //!
 //! Two adapters: [`s3`] and [`embedded`] (a directory), one conformance suite.
 
@@ -56,6 +57,13 @@ pub trait PayloadStore: Send + Sync {
     /// # Errors
     /// As the variants of [`PayloadError`] say.
     async fn get(&self, pointer: &PayloadPointer) -> Result<Bytes, PayloadError>;
+
+    /// Deletes a payload that is needed no more; durable when it answers. One that is not there is none to
+    /// delete. The key may be put again.
+    ///
+    /// # Errors
+    /// [`PayloadError::Unavailable`].
+    async fn delete(&self, pointer: &PayloadPointer) -> Result<(), PayloadError>;
 
     /// Deletes the payloads older than this; how many there were. A store that does so by itself, as
     /// S3 by the rule that [`PayloadStore::provision`] gives it, has nothing to do.

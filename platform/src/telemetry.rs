@@ -55,6 +55,14 @@ pub mod names {
     pub const DELIVERIES_POSTPONED: &str = "hookwright_deliveries_postponed_total";
     /// Circuit breakers open now.
     pub const BREAKERS_OPEN: &str = "hookwright_breakers_open";
+    /// Mails to targets' contacts, by `outcome`.
+    pub const MAILS: &str = "hookwright_mails_total";
+    /// Packs of waiting deliveries put into the payload store.
+    pub const PACKS: &str = "hookwright_packs_total";
+    /// The deliveries in them.
+    pub const PACKED_DELIVERIES: &str = "hookwright_packed_deliveries_total";
+    /// Operational events that the log did not take in time.
+    pub const NOTICES_DROPPED: &str = "hookwright_operational_events_dropped_total";
     /// History records that could not be written.
     pub const HISTORY_DROPPED: &str = "hookwright_history_dropped_total";
     /// Seconds since the catalog was last heard of.
@@ -174,6 +182,16 @@ fn describe() {
         names::HISTORY_DROPPED,
         "history records that could not be written"
     );
+    metrics::describe_counter!(
+        names::PACKS,
+        "packs of waiting deliveries put into the payload store"
+    );
+    metrics::describe_counter!(names::PACKED_DELIVERIES, "deliveries put into packs");
+    metrics::describe_counter!(names::MAILS, "mails to targets' contacts, by outcome");
+    metrics::describe_counter!(
+        names::NOTICES_DROPPED,
+        "operational events that the log did not take in time"
+    );
     metrics::describe_gauge!(names::CATALOG_AGE, "seconds since the catalog was last heard of");
     // A counter that never moved is still there to be read.
     metrics::counter!(names::EVENTS_CONSUMED).absolute(0);
@@ -183,6 +201,9 @@ fn describe() {
     metrics::counter!(names::PAYLOADS_SPILLED).absolute(0);
     metrics::counter!(names::SPILLED_BYTES).absolute(0);
     metrics::counter!(names::HISTORY_DROPPED).absolute(0);
+    metrics::counter!(names::NOTICES_DROPPED).absolute(0);
+    metrics::counter!(names::PACKS).absolute(0);
+    metrics::counter!(names::PACKED_DELIVERIES).absolute(0);
     metrics::gauge!(names::INFLIGHT_DELIVERIES).set(0.0);
     metrics::gauge!(names::BREAKERS_OPEN).set(0.0);
 }

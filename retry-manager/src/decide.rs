@@ -27,6 +27,12 @@ pub fn next_step(delivery: &Delivery, now: Millis) -> Step {
     }
 }
 
+/// Whether what is due at `due_at` has more than one hop before it: worth a thought how it waits.
+#[must_use]
+pub fn waits_long(due_at: Millis, now: Millis) -> bool {
+    due_at.since(now) > MAX_DELAY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +74,6 @@ mod tests {
         );
         assert_eq!(next_step(&waiting(Some(9_000_000)), now), Step::Hop(MAX_DELAY));
         assert_eq!(next_step(&waiting(None), now), Step::GiveUp);
+        assert!(!waits_long(Millis(1_900_000), now) && waits_long(Millis(1_900_001), now));
     }
 }

@@ -2,36 +2,66 @@
 //!
 //! A failed delivery waits here for its next attempt. A message can be hidden for 900 s at most, so a
 //! longer wait is a chain of hops: received before it is due, it is sent again with the next hop's
-//! delay. A delivery without a next attempt is given up: it goes to the dead-letter queue.
+//! delay. Where each hop costs money, those of one target that wait long for about the same time are packed:
+//! one object holds them, and one message hops for all. A delivery without a next attempt is given up: it
+//! goes to the dead-letter queue, and its tenant is told by an operational event.
 //!
 //! Each next step is sent before the message is deleted: killed between the two, there is a duplicate
 //! and never a loss.
+//!
+//! | file | stage |
+//! |---|---|
+//! | [`decide`] | due, not due, or given up |
+//! | `exits` | to the next step, and only then deleted |
+//! | [`given_up`] | the tenant is told |
+//! | [`gather`], `packer` | those that wait long, held until there are enough |
+//! | [`price`] | whether a pack pays |
+//! | [`packs`] | packs written, sent on, and unpacked |
 
 pub mod decide;
+mod exits;
+pub mod gather;
+pub mod given_up;
+mod packer;
+pub mod packs;
+pub mod price;
 
-use decide::Step;
+use exits::Exits;
+use given_up::Obituaries;
+use packs::Packs;
+use platform::announce::Announcer;
 use platform::clock::Clock;
+use platform::config::Prices;
 use platform::delivery_queue::intake::Intake;
-use platform::delivery_queue::sender::{Deleter, SendError, Sender};
-use platform::delivery_queue::{DeliveryQueue, InMessage, OutMessage, QueueName};
+use platform::delivery_queue::{DeliveryQueue, QueueName};
+use platform::payload_store::PayloadStore;
 use platform::report::Reporter;
-use schemas::delivery::{Delivery, DeliveryStatus};
-use schemas::history::{AttemptRecord, HistoryRecord};
-use schemas::wire;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Messages handled at once.
 const AT_ONCE: usize = 256;
-/// How long a message stays hidden while it is handled: sending is all there is to do.
-const VISIBILITY: Duration = Duration::from_secs(60);
+/// How long a message stays hidden while it is handled: longer than it is held for a pack, and then takes to
+/// be in one. After a crash what was due comes so much later.
+const VISIBILITY: Duration = Duration::from_secs(300);
+
+/// What the retry manager needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// What requests cost, where deliveries that wait long are packed if that is cheaper.
+    pub packs: Option<Prices>,
+}
 
 /// What the retry manager works with.
 pub struct Parts {
     /// Where deliveries wait.
     pub queue: Arc<dyn DeliveryQueue>,
+    /// Where packs lie.
+    pub payloads: Arc<dyn PayloadStore>,
+    /// Where operational events go, if there is a topic that takes them.
+    pub announcer: Option<Announcer>,
     /// History.
     pub reporter: Reporter,
     /// The time.
@@ -43,27 +73,21 @@ pub struct Parts {
 /// # Errors
 /// None so far: what is away is waited for.
 pub async fn run(
+    config: Config,
     parts: Parts,
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let queue = parts.queue;
-    let (dispatch, task) = Sender::new(queue.clone(), QueueName::Dispatch);
-    let dispatching = tokio::spawn(task);
-    let (retry, task) = Sender::new(queue.clone(), QueueName::Retry);
-    let retrying = tokio::spawn(task);
-    let (dead_letter, task) = Sender::new(queue.clone(), QueueName::DeadLetter);
-    let burying = tokio::spawn(task);
-    let (deleter, task) = Deleter::new(queue.clone(), QueueName::Retry);
-    let deleting = tokio::spawn(task);
-    let exits = Exits {
-        dispatch,
-        retry,
-        dead_letter,
-        deleter,
-        reporter: parts.reporter,
-        clock: parts.clock,
-    };
+    let (exits, mut tasks) = Exits::new(
+        queue.clone(),
+        Packs::new(parts.payloads, config.packs),
+        Obituaries::new(parts.announcer),
+        parts.reporter,
+        parts.clock,
+    );
+    let (held, to_hold) = mpsc::channel(packer::QUEUE);
+    let packing = tokio::spawn(packer::run(exits.clone(), to_hold));
     let intake = Intake {
         queue,
         name: QueueName::Retry,
@@ -71,85 +95,25 @@ pub async fn run(
         visibility: VISIBILITY,
     };
     let handle = |message, permit| {
-        let exits = exits.clone();
+        let (exits, held) = (exits.clone(), held.clone());
         async move {
-            exits.message(message).await;
+            if let Some(waits) = exits.message(message).await
+                && let Err(full) = held.try_send(waits)
+            {
+                exits.hop_on(full.into_inner()).await;
+            }
             drop(permit);
         }
     };
     ready();
     intake.run(handle, shutdown).await;
-    // The senders' tasks end when their last handle is gone.
+    drop(held);
+    drop(packing.await);
+    // The tasks behind the exits end when the last handle is gone.
     drop(exits);
-    for task in [dispatching, retrying, burying, deleting] {
-        drop(task.await);
-    }
+    while tasks.join_next().await.is_some() {}
     Ok(())
 }
 
-/// Where a waiting delivery goes next.
-#[derive(Clone)]
-struct Exits {
-    dispatch: Sender,
-    retry: Sender,
-    dead_letter: Sender,
-    deleter: Deleter,
-    reporter: Reporter,
-    clock: Clock,
-}
-
-impl Exits {
-    async fn message(&self, message: InMessage) {
-        let sent = match wire::decode(message.body.clone(), &message.attribute) {
-            Ok(delivery) => self.delivery(delivery).await,
-            Err(error) => {
-                tracing::error!(%error, "unreadable message goes to the dead-letter queue");
-                let as_it_is = OutMessage {
-                    body: message.body,
-                    attribute: message.attribute,
-                    group: "unreadable".to_owned(),
-                    delay: Duration::ZERO,
-                };
-                self.dead_letter.send(as_it_is).await
-            }
-        };
-        match sent {
-            Ok(()) => self.deleter.delete(message.receipt).await,
-            Err(SendError::Refused(why)) => {
-                tracing::error!(%why, "the queue refuses the next step; the message stays");
-            }
-            Err(SendError::Stopped(_)) => {}
-        }
-    }
-
-    async fn delivery(&self, delivery: Delivery) -> Result<(), SendError> {
-        let now = self.clock.now();
-        match decide::next_step(&delivery, now) {
-            Step::Dispatch => self.dispatch.send(out(&delivery, Duration::ZERO)).await,
-            Step::Hop(delay) => self.retry.send(out(&delivery, delay)).await,
-            Step::GiveUp => {
-                // Sent again and given up again, it lies there from the first time.
-                if !delivery.resend.is_some_and(|resend| resend.buried) {
-                    self.dead_letter.send(out(&delivery, Duration::ZERO)).await?;
-                }
-                tracing::info!(
-                    delivery = %delivery.id(), target = %delivery.target, attempts = delivery.attempt,
-                    reason = delivery.reason.as_deref().unwrap_or("unknown"), "delivery given up"
-                );
-                let record = AttemptRecord::new(&delivery, DeliveryStatus::Exhausted, delivery.attempt, now);
-                self.reporter.report(HistoryRecord::Attempt(record));
-                Ok(())
-            }
-        }
-    }
-}
-
-fn out(delivery: &Delivery, delay: Duration) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay,
-    }
-}
+#[cfg(test)]
+mod tests;

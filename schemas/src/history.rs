@@ -127,6 +127,9 @@ pub struct AttemptRecord {
     /// When the next attempt is due, for a delivery that is retrying.
     #[serde(rename = "nx", default, skip_serializing_if = "Option::is_none")]
     pub next_at: Option<Millis>,
+    /// Why the delivery was given up: a short word such as `http_503`.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// When this was written.
     #[serde(rename = "w")]
     pub recorded_at: Millis,
@@ -153,6 +156,7 @@ impl AttemptRecord {
             number,
             attempt: None,
             next_at: None,
+            reason: None,
             recorded_at: now,
         }
     }
@@ -223,6 +227,7 @@ mod tests {
             number: 2,
             attempt: None,
             next_at: None,
+            reason: None,
             recorded_at: Millis(1_767_225_604_118),
         }
     }

@@ -13,11 +13,13 @@
 //! | [`dead_letter`] | records that could not be read: place and reason, and marks of what was injected again |
 //! | [`delivery`] | one event for one target: the message that waits in a queue |
 //! | [`wire`] | a delivery as a queue message: body and one attribute |
+//! | [`pack`] | many waiting deliveries in one object, and the message that waits for all of them |
 //! | [`target`] | where deliveries go: address, headers, secrets, policy |
 //! | [`rate`] | how often a target may be sent to |
 //! | [`pattern`] | which event types a filter wants |
 //! | [`history`] | what happened: the records of the attempts topic |
 //! | [`outcome`] | what an answer means |
+//! | [`notice`] | operational events: what hookwright itself has to tell a tenant |
 //! | [`schedule`] | when to try again |
 //! | [`signature`] | Standard Webhooks `v1` |
 //! | [`egress`] | which addresses may be dialled |
@@ -31,7 +33,9 @@ pub mod egress;
 pub mod event;
 pub mod history;
 pub mod ids;
+pub mod notice;
 pub mod outcome;
+pub mod pack;
 pub mod pattern;
 pub mod rate;
 pub mod schedule;

@@ -1,9 +1,12 @@
 //! Which event types a filter wants.
 //!
 //! A pattern is an exact event type (`orders.created`), a prefix and everything beneath it
-//! (`orders.*`: `orders.created` and `orders.items.added`, but not `orders`), or `*`, everything.
+//! (`orders.*`: `orders.created` and `orders.items.added`, but not `orders`), or `*`, everything but
+//! hookwright's own [operational](crate::notice) events: those are asked for by name.
 //! So the patterns that match an event type are few and can be listed ([`candidates`]): matching is
 //! a lookup of each, not a walk over all filters.
+
+use crate::notice;
 
 /// The longest event type, and the longest pattern, in bytes.
 pub const MAX_EVENT_TYPE: usize = 256;
@@ -44,7 +47,7 @@ pub fn check(pattern: &str) -> Result<(), String> {
 #[must_use]
 pub fn matches(pattern: &str, event_type: &str) -> bool {
     if pattern == "*" {
-        return true;
+        return !notice::is_operational(event_type);
     }
     match pattern.strip_suffix(".*") {
         Some(prefix) => event_type
@@ -55,7 +58,7 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
 }
 
 /// Every pattern that matches `event_type`, the most exact first and `*` last: for `a.b.c` these
-/// are `a.b.c`, `a.b.*`, `a.*` and `*`.
+/// are `a.b.c`, `a.b.*`, `a.*` and `*`. An operational event's do not end with `*`.
 #[must_use]
 pub fn candidates(event_type: &str) -> Vec<String> {
     let prefixes = event_type
@@ -63,7 +66,7 @@ pub fn candidates(event_type: &str) -> Vec<String> {
         .map(|(dot, _)| format!("{}.*", &event_type[..dot]));
     std::iter::once(event_type.to_owned())
         .chain(prefixes)
-        .chain(std::iter::once("*".to_owned()))
+        .chain((!notice::is_operational(event_type)).then(|| "*".to_owned()))
         .collect()
 }
 
@@ -106,6 +109,11 @@ mod tests {
             ("a.b", "A.b", false),
             ("*", "a", true),
             ("*", "a.b.c", true),
+            ("*", "hookwright", true),
+            ("*", "hookwright.target.disabled", false),
+            ("hookwright.*", "hookwright.target.disabled", true),
+            ("hookwright.target.*", "hookwright.target.disabled", true),
+            ("hookwright.target.disabled", "hookwright.target.disabled", true),
         ];
         for (pattern, event_type, expected) in table {
             assert_eq!(matches(pattern, event_type), expected, "{pattern} {event_type}");
@@ -116,6 +124,7 @@ mod tests {
     fn candidates_go_from_the_most_exact_to_everything() {
         assert_eq!(candidates("a.b.c"), ["a.b.c", "a.b.*", "a.*", "*"]);
         assert_eq!(candidates("a"), ["a", "*"]);
+        assert_eq!(candidates("hookwright.a"), ["hookwright.a", "hookwright.*"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::borrow::Cow;
 pub const VERSION: u32 = 1;
 
 /// The body of a message whose payload is not in it: the least a queue takes.
-const NO_BODY: &[u8] = b"-";
+pub(crate) const NO_BODY: &[u8] = b"-";
 
 /// A delivery in the form a queue carries.
 #[derive(Clone, Debug, PartialEq, Eq)]

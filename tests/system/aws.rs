@@ -96,6 +96,16 @@ impl Aws {
         answer.unwrap_or_else(|error| panic!("{error}")).into_body()
     }
 
+    /// Puts an object.
+    pub async fn put_object(&self, bucket: &str, key: &str, bytes: Bytes) {
+        let request = Request::put(format!("/{bucket}/{key}"))
+            .header("authorization", authorization("s3"))
+            .body(bytes)
+            .expect("a request");
+        let answer = self.send(request).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(answer.status(), StatusCode::OK, "{key}");
+    }
+
     /// Deletes a bucket with all that is in it; one that is not there is none to delete.
     pub async fn delete_bucket(&self, bucket: &str) -> Result<(), String> {
         // A list holds a thousand at most.

@@ -6,6 +6,7 @@
 mod next_steps;
 mod offsets;
 mod order;
+mod packs;
 
 use crate::product::{Product, Setup};
 use crate::queue_front::{Call, QueueFront, Trap};

@@ -53,6 +53,7 @@ fn attempt(event: &EventRecord, target: i64, number: u32, status: DeliveryStatus
                 .collect(),
         }),
         next_at: (status == DeliveryStatus::Retrying).then(|| Millis(started_at.0 + 15_000)),
+        reason: None,
         recorded_at: Millis(started_at.0 + 120),
     }
 }

@@ -119,8 +119,15 @@ impl Config {
         if let Err(message) = telemetry::filter(&self.log.level) {
             return fail("log.level", message);
         }
-        if self.mail.smtp.is_some() != self.mail.from.is_some() {
-            return fail("mail", "needs both mail.smtp and mail.from, or neither".into());
+        self.mail.check()?;
+        // Half of it is the time to a warning.
+        if let Some(after) = self.delivery.disable_after.0
+            && after < Duration::from_secs(60)
+        {
+            return fail(
+                "delivery.disable_after",
+                "must be at least 1m, such as \"5d\", or \"off\"".into(),
+            );
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The keys themselves, and what must hold between them.
 
+use super::mail::Mail;
 use super::topic::Topic;
-use super::units::{Size, Span};
+use super::units::{MaybeSpan, Size, Span};
 use ipnet::IpNet;
 use schemas::egress::hosts::HostPattern;
 use schemas::schedule::RetryPolicy;
@@ -207,6 +208,7 @@ pub struct Delivery {
     pub dispatchers: u32,
     pub response_limit: Size,
     pub retry_after_cap: Span,
+    pub disable_after: MaybeSpan,
     pub allow_http: bool,
     pub allow_networks: Vec<IpNet>,
     pub allow_hosts: Vec<HostPattern>,
@@ -236,6 +238,7 @@ pub struct Retry {
     pub factor: f64,
     pub max: Span,
     pub jitter: f64,
+    pub packs: bool,
 }
 
 /// `[replay]`.
@@ -252,15 +255,6 @@ pub struct Replay {
 #[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
 pub struct Secrets {
     pub key: Option<String>,
-}
-
-/// `[mail]`.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
-pub struct Mail {
-    pub smtp: Option<String>,
-    pub from: Option<String>,
 }
 
 /// What survives a power cut.
@@ -398,13 +392,5 @@ impl std::fmt::Debug for Store {
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secrets").finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Mail {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mail")
-            .field("from", &self.from)
-            .finish_non_exhaustive()
     }
 }

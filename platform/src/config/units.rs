@@ -9,6 +9,10 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// A duration written with its unit, or `off` for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaybeSpan(pub Option<Duration>);
+
 /// A size in bytes written with its unit, such as `256KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub usize);
@@ -91,6 +95,22 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl<'de> Deserialize<'de> for MaybeSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fn parse(text: &str) -> Result<Option<Duration>, String> {
+            match text {
+                "off" => Ok(None),
+                text => parse_span(text)
+                    .map(Some)
+                    .map_err(|error| format!("{error}, or \"off\"")),
+            }
+        }
+        deserializer
+            .deserialize_any(UnitVisitor("a duration such as \"5d\", or \"off\"", parse))
+            .map(Self)
+    }
+}
+
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer
@@ -121,6 +141,16 @@ mod tests {
         for bad in ["", "s", "-1s", "15 parsecs"] {
             assert!(parse_span(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_duration_may_be_off_where_that_makes_sense() {
+        let read = |text: &str| serde_json::from_value::<MaybeSpan>(serde_json::json!(text));
+        assert_eq!(read("off").unwrap(), MaybeSpan(None));
+        let days = Duration::from_secs(5 * 86_400);
+        assert_eq!(read("5d").unwrap(), MaybeSpan(Some(days)));
+        let error = read("never").unwrap_err().to_string();
+        assert!(error.contains("or \"off\""), "{error}");
     }
 
     #[test]

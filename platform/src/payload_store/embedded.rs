@@ -83,6 +83,18 @@ impl PayloadStore for DirectoryStore {
         self.run(move |inner| inner.get(&pointer)).await
     }
 
+    async fn delete(&self, pointer: &PayloadPointer) -> Result<(), PayloadError> {
+        let key = pointer.key.clone();
+        self.run(move |inner| {
+            let path = inner.path(&key)?;
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(unavailable(&path)(error)),
+                Ok(()) | Err(_) => Ok(()),
+            }
+        })
+        .await
+    }
+
     async fn expire(&self, older_than: Duration) -> Result<u64, PayloadError> {
         let before = SystemTime::now()
             .checked_sub(older_than)

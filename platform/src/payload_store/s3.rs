@@ -263,6 +263,18 @@ impl PayloadStore for S3Store {
         }
     }
 
+    async fn delete(&self, pointer: &PayloadPointer) -> Result<(), PayloadError> {
+        check_key(&pointer.key)?;
+        let deleted = self
+            .client
+            .delete_object()
+            .bucket(&pointer.bucket)
+            .key(&pointer.key)
+            .send()
+            .await;
+        deleted.map(drop).map_err(|error| self.unavailable(&error))
+    }
+
     async fn provision(&self) -> Result<(), PayloadError> {
         let location = match self.region.as_deref() {
             // The one region that must not be named.

@@ -4,6 +4,7 @@ use crate::support::{World, soon, unique};
 use async_trait::async_trait;
 use bytes::Bytes;
 use platform::payload_store::{PayloadError, PayloadStore};
+use schemas::delivery::PayloadPointer;
 use schemas::ids::sha256_hex;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ macro_rules! payload_store_suite {
             a_payload_that_is_not_there_is_missing,
             a_payload_that_is_not_what_the_pointer_says_is_damaged,
             a_key_that_leads_elsewhere_is_refused,
+            a_deleted_payload_is_missing_and_its_key_is_free,
             provisioning_twice_is_no_error_and_then_the_check_passes,
         );
     };
@@ -143,6 +145,28 @@ pub async fn a_key_that_leads_elsewhere_is_refused(world: TheWorld) {
     ] {
         assert!(soon("put", store.put(key, bytes(1))).await.is_err(), "{key:?}");
     }
+}
+
+pub async fn a_deleted_payload_is_missing_and_its_key_is_free(world: TheWorld) {
+    let store = world.open().await;
+    let key = format!("packs/a/{}", unique("deleted"));
+    let pointer = soon("put", store.put(&key, bytes(10))).await.unwrap();
+    let beside = soon("put", store.put(&format!("{key}.b"), bytes(10)))
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        soon("delete", store.delete(&pointer)).await.unwrap();
+    }
+    let missing = Err(PayloadError::Missing { key: key.clone() });
+    assert_eq!(soon("get", store.get(&pointer)).await, missing);
+    assert_eq!(soon("get", store.get(&beside)).await.unwrap(), bytes(10));
+    let other = soon("put", store.put(&key, bytes(11))).await.unwrap();
+    assert_eq!(soon("get", store.get(&other)).await.unwrap(), bytes(11));
+    let nowhere = PayloadPointer {
+        key: "../above".to_owned(),
+        ..pointer
+    };
+    assert!(soon("delete", store.delete(&nowhere)).await.is_err());
 }
 
 pub async fn provisioning_twice_is_no_error_and_then_the_check_passes(world: TheWorld) {

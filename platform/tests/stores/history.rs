@@ -61,6 +61,7 @@ pub fn attempt(tenant: &Tenant, id: &str, target: i64, number: u32, status: Deli
             headers: vec![("server".to_owned(), format!("one\0 of \"{number}\""))],
         }),
         next_at: (status == Retrying).then_some(Millis(began.0 + 5000)),
+        reason: None,
         recorded_at: Millis(began.0 + 50),
     }
 }
