@@ -21,6 +21,7 @@ use platform::ports::Opener;
 use platform::replays::Replays;
 use platform::report::Reporter;
 use platform::telemetry;
+use recorder::mail::Mailer;
 use schemas::avro::Framing;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -62,6 +63,7 @@ pub struct Process {
     ops: TcpListener,
     api: Option<(TcpListener, Topic)>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
+    mailer: Option<Mailer>,
     /// More to run beside the roles.
     pub extra: Vec<Role>,
     // Declared last: the data folder is unlocked after everything that uses it is gone.
@@ -73,6 +75,10 @@ impl Process {
     pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
         let clock = Clock::system();
         config.sealer()?;
+        let mailer = match selection.recorder {
+            true => settings::mailer(&config)?,
+            false => None,
+        };
         for warning in config.warnings() {
             tracing::warn!(key = warning.key, "{}", warning.message);
         }
@@ -112,6 +118,7 @@ impl Process {
             ops,
             api,
             metrics,
+            mailer,
             extra: Vec::new(),
             _lock: lock,
         })
@@ -370,15 +377,19 @@ impl Process {
         )
     }
 
-    fn recorder(&self) -> Role {
+    fn recorder(&mut self) -> Role {
         let settings = recorder::Config {
             group: format!("{}-recorder", self.config.kafka.group),
             topic: self.config.events.attempts_topic.clone(),
             keep: self.config.store.history.0,
+            disable_after: self.config.delivery.disable_after.0,
         };
         let parts = recorder::Parts {
             log: self.log.clone(),
             history: History::new(&self.catalog),
+            catalog: self.catalog.clone(),
+            announcer: settings::announcer(&self.config, &self.log, &self.clock),
+            mailer: self.mailer.take(),
             clock: self.clock.clone(),
         };
         Role::new(

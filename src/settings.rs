@@ -1,10 +1,12 @@
 //! What roles are given that takes more than reading it off the configuration.
 
+use crate::failure::Failure;
 use crate::prepare::publishable;
 use platform::announce::{Announcer, Writing};
 use platform::clock::Clock;
 use platform::config::{Config, Payloads, PayloadsKind, Prices, QueueKind, SpillBy};
 use platform::event_log::EventLog;
+use recorder::mail::Mailer;
 use schemas::avro::Framing;
 use std::sync::Arc;
 
@@ -16,6 +18,17 @@ pub fn announcer(config: &Config, log: &Arc<dyn EventLog>, clock: &Clock) -> Opt
         Framing::Raw | Framing::Confluent | Framing::Header => Writing::Raw,
     };
     Some(Announcer::new(log.clone(), topic.name, writing, clock.clone()))
+}
+
+/// Who writes to targets' contacts, if the configuration names a mail server.
+pub fn mailer(config: &Config) -> Result<Option<Mailer>, Failure> {
+    let (Some(server), Some(from)) = (config.mail.server(), &config.mail.from) else {
+        return Ok(None);
+    };
+    let mailer = Mailer::new(&server, from);
+    mailer
+        .map(Some)
+        .map_err(|error| Failure::usage(format!("mail: {error}")))
 }
 
 /// What decides where a payload travels.

@@ -32,7 +32,7 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(60);
 #[serde(rename_all = "camelCase")]
 #[schema(as = Target, example = json!({
     "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "order desk",
-    "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "rateLimit": 100,
+    "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "disabledReason": null, "rateLimit": 100,
     "retryPolicy": {"window": "1day", "first": "5s", "factor": 3.0, "max": "4h", "jitter": 0.2},
     "timeout": "15s", "signature": ["v1"], "signatureHeaders": [], "tls": null, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
@@ -45,11 +45,14 @@ pub struct TargetBody {
     description: Option<String>,
     /// Its own headers, sent with each delivery; names in lower case.
     headers: BTreeMap<String, String>,
-    /// Whom to write to when deliveries are given up: an e-mail address.
+    /// Whom to write to when deliveries are given up, and when the target is about to be disabled or is: an
+    /// e-mail address, written to once an hour at most.
     contact: Option<String>,
     /// `active`, `disabled` or `unverified`; changed with `enable` and `disable`.
     #[schema(value_type = StateWord)]
     state: TargetState,
+    /// Why it is disabled, in words; null when it is not, or was disabled by hand.
+    disabled_reason: Option<String>,
     /// Attempts per second at most as a number, per minute as text such as `30/minute`; null for no limit of its own.
     rate_limit: Option<RateBody>,
     /// Its own retry policy; null for the server's.
@@ -90,6 +93,7 @@ impl From<Target> for TargetBody {
             headers: target.headers.into_iter().collect(),
             contact: target.contact,
             state: target.state,
+            disabled_reason: target.disabled_reason,
             rate_limit: target.rate_limit.map(RateBody::from),
             retry_policy: target.retry.map(RetryPolicyBody::from),
             timeout: target.timeout.map(Span),
@@ -134,7 +138,8 @@ pub struct NewTargetBody {
     /// Headers of its own to send with each delivery.
     #[schema(example = json!({"x-shop": "42"}))]
     headers: Option<BTreeMap<String, String>>,
-    /// Whom to write to when deliveries are given up: an e-mail address.
+    /// Whom to write to when deliveries are given up, and when the target is about to be disabled or is: an
+    /// e-mail address, written to once an hour at most.
     #[schema(example = "ops@example.com")]
     contact: Option<String>,
     #[schema(ignore)]

@@ -240,8 +240,8 @@ async fn public_keys(
 
 /// Enable a target
 ///
-/// It gets deliveries of events published from now on. Enabling an active target changes nothing; one
-/// that is not verified needs to be verified first: 409.
+/// It gets deliveries of events published from now on, and what failed before does not count any more.
+/// Enabling an active target changes nothing; one that is not verified needs to be verified first: 409.
 #[utoipa::path(post, path = "/webhooks/targets/{id}/enable", tag = TAG,
     params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
@@ -257,7 +257,9 @@ async fn enable_target(
 
 /// Disable a target
 ///
-/// It gets no deliveries until it is enabled again; those that wait for it are canceled.
+/// It gets no deliveries until it is enabled again; those that wait for it are canceled. A target is also
+/// disabled when it answers 410, and when all its attempts have failed for days
+/// (`delivery.disable_after`): `disabledReason` says so, and an event `hookwright.target.disabled` tells of it.
 #[utoipa::path(post, path = "/webhooks/targets/{id}/disable", tag = TAG,
     params(("id" = i64, Path, description = "The target's id.", example = 186_243_735_552_001_i64)),
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `tenants`, `targets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
+//! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
 //! | `db` | the database itself |
@@ -19,15 +20,19 @@ mod changes;
 pub(crate) mod db;
 mod endpoints;
 mod filters;
+mod health;
 mod listen;
 mod matching;
 mod migrate;
+mod notices;
 mod rates;
 mod subscriptions;
 mod targets;
 mod tenants;
 pub mod types;
 
+pub use health::{Health, HealthChange};
+pub use notices::{News, NoticeKind, TargetNews};
 pub use types::*;
 
 use crate::clock::Clock;

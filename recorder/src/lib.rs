@@ -1,4 +1,4 @@
-//! Attempts topic → history.
+//! Attempts topic → history, and which targets fail → news to their owners.
 //!
 //! Reads the attempts topic in batches and writes each in few transactions; the offset is stored after
 //! them. Killed between the two, the batch is written again, which changes nothing: history's rows only
@@ -6,8 +6,19 @@
 //!
 //! A partition that is taken away is let go at once, also in the middle of a batch: whoever has it next
 //! writes its records again. Waiting for a database that is away would hold up the whole group.
+//!
+//! Every attempt of every target comes by here, with the database at hand and no delivery waiting, so
+//! this is where it is seen which targets fail ([`health`]), and from where their owners are told
+//! ([`tell`], [`mail`]).
 
-use platform::catalog::CatalogError;
+pub mod health;
+pub mod mail;
+pub mod tell;
+
+use mail::Mailer;
+use platform::announce::Announcer;
+
+use platform::catalog::{Catalog, CatalogError};
 use platform::clock::Clock;
 use platform::event_log::{EventLog, LogError, LogEvent, LogReader, Partition, Record};
 use platform::harness::backoff::Backoff;
@@ -18,6 +29,8 @@ use schemas::time::Millis;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tell::Teller;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What the recorder needs to know.
@@ -29,6 +42,8 @@ pub struct Config {
     pub topic: String,
     /// How long history is kept.
     pub keep: Duration,
+    /// How long every attempt at a target fails before it is disabled; `None` for never.
+    pub disable_after: Option<Duration>,
 }
 
 /// What the recorder works with.
@@ -37,6 +52,12 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// Where they go.
     pub history: History,
+    /// Where it is kept which targets fail.
+    pub catalog: Catalog,
+    /// Where operational events go, if there is a topic that takes them.
+    pub announcer: Option<Announcer>,
+    /// Who writes to targets' contacts, if anybody.
+    pub mailer: Option<Mailer>,
     /// The time.
     pub clock: Clock,
 }
@@ -50,6 +71,7 @@ const TRANSACTION: usize = 2_048;
 const EXPIRE_STEP: u32 = 1_000;
 
 static HISTORY: Outage = Outage::new("history database");
+static HEALTH: Outage = Outage::new("catalog (targets that fail)");
 static READING: Outage = Outage::new("attempts topic");
 
 /// Records until `shutdown`. `ready` is called once it reads.
@@ -63,6 +85,20 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), LogError> {
     let mut reader = parts.log.subscribe(&config.group, &[config.topic]).await?;
+    let wake = Arc::new(Notify::new());
+    let teller = Teller {
+        catalog: parts.catalog.clone(),
+        announcer: parts.announcer,
+        mailer: parts.mailer,
+        clock: parts.clock.clone(),
+    };
+    let telling = tokio::spawn(teller.run(wake.clone(), shutdown.clone()));
+    let books = Books {
+        history: parts.history,
+        catalog: parts.catalog,
+        disable_after: config.disable_after,
+        wake,
+    };
     ready();
     let mut expire = tokio::time::interval(EXPIRE_EVERY);
     let mut backoff = Backoff::default();
@@ -75,7 +111,7 @@ pub async fn run(
                     READING.works();
                     backoff = Backoff::default();
                     let (written, lost) =
-                        beside(reader.as_mut(), write(&parts.history, &records, &shutdown)).await;
+                        beside(reader.as_mut(), books.write(&records, &shutdown)).await;
                     if !written {
                         break Ok(());
                     }
@@ -93,11 +129,17 @@ pub async fn run(
             },
             _ = expire.tick() => {
                 let before = Millis(parts.clock.now().0 - i64::try_from(config.keep.as_millis()).unwrap_or(i64::MAX));
-                beside(reader.as_mut(), expire_rows(&parts.history, before)).await;
+                beside(reader.as_mut(), expire_rows(&books.history, before)).await;
             }
         }
     };
     reader.close().await;
+    // Ends by the shutdown; where the log refused to be read, the process ends.
+    if result.is_ok() {
+        drop(telling.await);
+    } else {
+        telling.abort();
+    }
     result
 }
 
@@ -121,16 +163,53 @@ async fn beside<T>(reader: &mut dyn LogReader, work: impl Future<Output = T>) ->
     }
 }
 
-/// Writes a batch. Answers `false` when stopped before its end.
-async fn write(history: &History, batch: &[Record], shutdown: &CancellationToken) -> bool {
-    let mut records = batch.iter().flat_map(read);
-    loop {
-        let some: Vec<HistoryRecord> = records.by_ref().take(TRANSACTION).collect();
-        if some.is_empty() {
-            return true;
+/// What records are written into.
+struct Books {
+    history: History,
+    catalog: Catalog,
+    disable_after: Option<Duration>,
+    /// Told when there is something to be told to owners.
+    wake: Arc<Notify>,
+}
+
+impl Books {
+    /// Writes a batch. Answers `false` when stopped before its end.
+    async fn write(&self, batch: &[Record], shutdown: &CancellationToken) -> bool {
+        let mut records = batch.iter().flat_map(read);
+        loop {
+            let some: Vec<HistoryRecord> = records.by_ref().take(TRANSACTION).collect();
+            if some.is_empty() {
+                return true;
+            }
+            if !write_some(&self.history, &some, shutdown).await || !self.note(&some, shutdown).await {
+                return false;
+            }
         }
-        if !write_some(history, &some, shutdown).await {
-            return false;
+    }
+
+    /// Notes which targets fail, trying until the database takes it. Answers `false` when stopped before.
+    async fn note(&self, records: &[HistoryRecord], shutdown: &CancellationToken) -> bool {
+        let mut backoff = Backoff::default();
+        loop {
+            match health::note(&self.catalog, records, self.disable_after).await {
+                Ok(urgent) => {
+                    HEALTH.works();
+                    if urgent {
+                        self.wake.notify_one();
+                    }
+                    return true;
+                }
+                Err(error @ CatalogError::Unavailable(_)) => {
+                    HEALTH.failed(&error);
+                    if backoff.wait(shutdown).await {
+                        return false;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "what attempts say of their targets is left out");
+                    return true;
+                }
+            }
         }
     }
 }

@@ -123,10 +123,14 @@ async fn a_second_member_comes_while_the_database_is_away(topic: String) {
         group: group.clone(),
         topic: topic.clone(),
         keep: Duration::from_secs(3_600 * 24 * 365 * 100),
+        disable_after: None,
     };
     let parts = Parts {
         log: log.clone(),
         history: History::new(&catalog),
+        catalog: catalog.clone(),
+        announcer: None,
+        mailer: None,
         clock,
     };
     let (reads, reading) = oneshot::channel();

@@ -37,6 +37,7 @@ mod odd_targets;
 mod queue_invariants;
 mod replay;
 mod soak;
+mod told;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -36,7 +36,7 @@ async fn a_target_is_made_read_changed_listed_and_deleted() {
         read,
         json!({
             "id": id, "url": "https://example.com/hooks?a=1", "description": "the order desk", "headers": {"x-shop": "42"},
-            "contact": "ops@example.com", "state": "active", "rateLimit": 100, "timeout": "2s",
+            "contact": "ops@example.com", "state": "active", "disabledReason": null, "rateLimit": 100, "timeout": "2s",
             "retryPolicy": {"window": "1h", "first": "5s", "factor": 2.0, "max": "4h", "jitter": 0.2},
             "signature": ["v1"], "signatureHeaders": [], "tls": null,
             "createdAt": made["createdAt"], "updatedAt": made["updatedAt"],
@@ -373,6 +373,30 @@ async fn a_retry_window_outlives_no_payload() {
         world.get(&path).await.expect(200)["retryPolicy"]["window"],
         "2days 23h"
     );
+}
+
+#[tokio::test]
+async fn a_target_that_was_disabled_says_why_until_it_is_enabled() {
+    let world = World::start().await;
+    let made = create(&world, json!({"url": "https://example.com/"})).await;
+    let path = format!("/webhooks/targets/{}", made["id"]);
+    let id = TargetId(made["id"].as_i64().unwrap());
+    world.catalog.disable_target(id, "gone").await.unwrap();
+    let read = world.get(&path).await.expect(200);
+    assert_eq!(
+        (&read["state"], &read["disabledReason"]),
+        (&json!("disabled"), &json!("gone"))
+    );
+    let kept = world.patch(&path, json!({"description": "d"})).await.expect(200);
+    assert_eq!(kept["disabledReason"], "gone");
+    for (call, state) in [("enable", "active"), ("disable", "disabled")] {
+        let read = world.post(&format!("{path}/{call}"), json!({})).await.expect(200);
+        assert_eq!(
+            (&read["state"], &read["disabledReason"]),
+            (&json!(state), &Value::Null)
+        );
+    }
+    world.stop().await;
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
 use super::db::{self, Dialect, Sql, bounded};
+use super::notices::add_notice;
 use super::rates::rate;
 use super::targets::{duration, from_json, state};
-use super::{Catalog, CatalogError};
+use super::{Catalog, CatalogError, NoticeKind};
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::v1a::SigningPair;
 use schemas::target::{LiveKey, SecretText, SigningKey, TargetDetails};
@@ -107,25 +108,28 @@ impl Catalog {
         }))
     }
 
-    /// Disables an active target, for a short reason that is kept; true if it was active.
+    /// Disables an active target, for a short reason that is kept and that its owner is to be told; true if
+    /// it was active.
     ///
     /// # Errors
     /// `Unavailable`.
     pub async fn disable_target(&self, id: TargetId, reason: &str) -> Result<bool, CatalogError> {
         bounded(async {
+            let now = self.clock.now();
             let mut write = self.db.begin().await?;
             let row = sqlx::query(
                 "UPDATE targets SET state = 'disabled', disabled_reason = $1, updated_at = $2 \
                  WHERE id = $3 AND state = 'active' RETURNING tenant",
             )
             .bind(reason)
-            .bind(self.clock.now().0)
+            .bind(now.0)
             .bind(id.0)
             .fetch_optional(write.on())
             .await?;
             let Some(row) = row else {
                 return Ok(false);
             };
+            add_notice(&mut write, id, NoticeKind::Disabled, 1, (now, now), reason, now).await?;
             write.changed(&db::tenant(&row, 0)?, Some(id)).await?;
             self.commit(write).await?;
             Ok(true)

@@ -25,6 +25,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0004_rate_per_minute.sql"),
     ),
     (5, "requests", include_str!("../../migrations/0005_requests.sql")),
+    (
+        6,
+        "target health",
+        include_str!("../../migrations/0006_target_health.sql"),
+    ),
     (7, "replays", include_str!("../../migrations/0007_replays.sql")),
 ];
 
@@ -102,7 +107,7 @@ impl Catalog {
                 .await?
                 .try_get(0)?
         };
-        let newest = MIGRATIONS[MIGRATIONS.len() - 1].0;
+        let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
         if done < newest {
             return Err(CatalogError::Unavailable(format!(
                 "not migrated: at version {done} of {newest}; run `hookwright provision`"

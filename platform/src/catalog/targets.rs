@@ -1,6 +1,7 @@
 //! Targets and their secrets.
 
 use super::db::{self, Write, broken, is_reference};
+use super::health::begin_anew;
 use super::rates::{rate, rate_by};
 use super::tenants::{no_tenant, page_of};
 use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
@@ -19,7 +20,7 @@ pub const MAX_LIVE_SECRETS: usize = 10;
 
 /// What [`target_row`] reads, in its order.
 const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
-     timeout_ms, created_at, updated_at, request";
+     timeout_ms, created_at, updated_at, request, disabled_reason";
 
 impl Catalog {
     /// Makes a target; returns its secret (`whsec_…`) too, which cannot be shown again.
@@ -53,6 +54,7 @@ impl Catalog {
             headers: new.headers,
             contact: new.contact,
             state: new.state,
+            disabled_reason: None,
             rate_limit: new.rate_limit,
             retry: new.retry,
             timeout: new.timeout,
@@ -214,13 +216,15 @@ impl Catalog {
             Change::Set(None) => (None, Some(None)),
             Change::Set(Some((tls, key))) => (Some(tls), Some(key)),
         };
+        let state = patch.state.apply(old.state);
         let new = Target {
             id,
             url: patch.url.apply(old.url),
             description: patch.description.apply(old.description),
             headers: patch.headers.apply(old.headers),
             contact: patch.contact.apply(old.contact),
-            state: patch.state.apply(old.state),
+            state,
+            disabled_reason: old.disabled_reason.filter(|_| state == TargetState::Disabled),
             rate_limit: patch.rate_limit.apply(old.rate_limit),
             retry: patch.retry.apply(old.retry),
             timeout: patch.timeout.apply(old.timeout),
@@ -234,14 +238,15 @@ impl Catalog {
         };
         sqlx::query(
             "UPDATE targets SET url = $1, description = $2, headers = $3, contact = $4, state = $5, \
-             disabled_reason = CASE WHEN $5 = 'disabled' THEN disabled_reason END, \
-             rate_limit = $6, rate_limit_minute = $7, retry = $8, timeout_ms = $9, request = $10 WHERE id = $11",
+             disabled_reason = $6, rate_limit = $7, rate_limit_minute = $8, retry = $9, timeout_ms = $10, \
+             request = $11 WHERE id = $12",
         )
         .bind(&new.url)
         .bind(new.description.as_deref())
         .bind(json(&new.headers)?)
         .bind(new.contact.as_deref())
         .bind(new.state.as_str())
+        .bind(new.disabled_reason.as_deref())
         .bind(rate_by(new.rate_limit, Period::Second))
         .bind(rate_by(new.rate_limit, Period::Minute))
         .bind(new.retry.as_ref().map(json).transpose()?)
@@ -258,6 +263,9 @@ impl Catalog {
                 .await?;
         }
         self.add_pairs(write, &new).await?;
+        if old.state == TargetState::Disabled && state == TargetState::Active {
+            begin_anew(write, id, self.clock.now()).await?;
+        }
         Ok(new)
     }
 
@@ -405,6 +413,7 @@ fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
         created_at: db::millis(row, 10)?,
         updated_at: db::millis(row, 11)?,
         request: from_json(row, 12)?.unwrap_or_default(),
+        disabled_reason: row.try_get(13)?,
     })
 }
 

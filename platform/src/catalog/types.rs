@@ -101,6 +101,8 @@ pub struct Target {
     pub contact: Option<String>,
     /// Whether it takes deliveries.
     pub state: TargetState,
+    /// Why it is disabled, in words, where that was not by hand.
+    pub disabled_reason: Option<String>,
     /// How often it may be sent to.
     pub rate_limit: Option<RateLimit>,
     /// Its own retry policy.

@@ -3,6 +3,7 @@
 mod changes;
 mod endpoints;
 mod filters;
+mod health;
 mod history;
 mod history_lists;
 mod history_order;
