@@ -108,16 +108,9 @@ async fn target(catalog: &Catalog, path: &str, url: &str) -> Result<TargetId, Ca
         ..RetryPolicy::default()
     };
     let new = NewTarget {
-        url: url.to_owned(),
         description: Some(description),
-        headers: Vec::new(),
-        contact: None,
-        state: TargetState::Active,
-        rate_limit: None,
         retry: Some(quick),
-        timeout: None,
-        request: Default::default(),
-        client_key: None,
+        ..NewTarget::at(url)
     };
     let (endpoint, _secret) = catalog
         .create_endpoint(&tenant, new, vec!["core.orders.*".to_owned()])

@@ -146,19 +146,11 @@ async fn create_endpoint(
     };
     checks.finish()?;
     let new = NewTarget {
-        url,
-        description: None,
-        headers: Vec::new(),
-        contact: None,
         state: match body.disabled {
             Some(true) => TargetState::Disabled,
             Some(false) | None => TargetState::Active,
         },
-        rate_limit: None,
-        retry: None,
-        timeout: None,
-        request: Default::default(),
-        client_key: None,
+        ..NewTarget::at(url)
     };
     let (endpoint, secret) = server
         .parts

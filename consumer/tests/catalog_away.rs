@@ -11,7 +11,6 @@ use platform::follow::Follower;
 use platform::secrets::{Sealer, random_bytes};
 use schemas::event::{Event, Position};
 use schemas::ids::{EventId, FilterId, TargetId, Tenant};
-use schemas::target::TargetState;
 use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::Arc;
@@ -72,18 +71,7 @@ impl World {
 
     /// Another target of all events, made by `process`.
     async fn subscribed(&self, process: &Catalog) -> TargetId {
-        let target = NewTarget {
-            url: "https://a.example/".to_owned(),
-            description: None,
-            headers: Vec::new(),
-            contact: None,
-            state: TargetState::Active,
-            rate_limit: None,
-            retry: None,
-            timeout: None,
-            request: Default::default(),
-            client_key: None,
-        };
+        let target = NewTarget::at("https://a.example/");
         let (target, _) = process.create_target(&self.acme, target).await.unwrap();
         process
             .create_subscription(&self.acme, target.id, self.filter, true)

@@ -128,8 +128,8 @@ mod tests {
         }
     }
 
-    fn slow(limit: Duration, threads: usize) -> (Arc<Slow>, mpsc::Sender<IpAddr>, Resolver) {
-        let (go, told) = mpsc::channel();
+    fn slow(limit: Duration, threads: usize) -> (Arc<Slow>, mpsc::SyncSender<IpAddr>, Resolver) {
+        let (go, told) = mpsc::sync_channel(8);
         let names = Arc::new(Slow {
             asked: AtomicUsize::new(0),
             go: Mutex::new(told),

@@ -175,9 +175,9 @@ pub fn letter(news: &TargetNews) -> Letter {
             one_line(&one.reason)
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         body,
-        "Tenant {}. You get this because you are the target's contact.\n",
+        "Tenant {}. You get this because you are the target's contact.",
         news.tenant
     );
     Letter {

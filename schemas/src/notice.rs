@@ -152,6 +152,7 @@ mod tests {
             },
             attempt: 14,
             due_at: None,
+            resend: None,
             reason: Some("http_503".to_owned()),
             payload: Payload::Logged { at: 0, len: 1 },
         }

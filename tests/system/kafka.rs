@@ -136,7 +136,8 @@ impl Kafka {
                     Ok(committed) => break committed,
                     // One that has just come up does not lead the group yet.
                     Err(error) if is_coming_up(&error) && since.elapsed() < PATIENCE => {
-                        std::thread::sleep(Duration::from_millis(50));
+                        tokio::runtime::Handle::current()
+                            .block_on(tokio::time::sleep(Duration::from_millis(50)));
                     }
                     Err(error) => panic!("committed offsets: {error}"),
                 }

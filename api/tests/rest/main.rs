@@ -1,5 +1,6 @@
 //! The REST API over real connections, on a real SQLite catalog and the embedded event log.
 
+mod addresses;
 mod admin;
 mod auth;
 mod document;

@@ -21,16 +21,8 @@ fn acme() -> Tenant {
 
 async fn target(world: &World, state: TargetState) -> TargetId {
     let new = NewTarget {
-        url: "https://a.example/".to_owned(),
-        description: None,
-        headers: Vec::new(),
-        contact: None,
         state,
-        rate_limit: None,
-        retry: None,
-        timeout: None,
-        request: Default::default(),
-        client_key: None,
+        ..NewTarget::at("https://a.example/")
     };
     world.catalog.create_target(&acme(), new).await.unwrap().0.id
 }
@@ -58,6 +50,7 @@ async fn delivery(
         targets: vec![target],
     };
     let ended = AttemptRecord {
+        reason: None,
         event_id: event.event_id.clone(),
         target,
         tenant: acme(),

@@ -142,6 +142,25 @@ pub struct NewTarget {
     pub client_key: Option<SecretText>,
 }
 
+impl NewTarget {
+    /// An active target with nothing but an address.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            description: None,
+            headers: Vec::new(),
+            contact: None,
+            state: TargetState::Active,
+            rate_limit: None,
+            retry: None,
+            timeout: None,
+            request: RequestOptions::default(),
+            client_key: None,
+        }
+    }
+}
+
 /// A change of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetPatch {

@@ -1,7 +1,7 @@
 //! The change feed.
 
-use crate::store::{Store, over_both, plain_target, tenant, texts};
-use platform::catalog::{Catalog, Change, ChangeRow, TargetPatch};
+use crate::store::{Store, over_both, tenant, texts};
+use platform::catalog::{Catalog, Change, ChangeRow, NewTarget, TargetPatch};
 use platform::follow::Follower;
 use schemas::ids::TargetId;
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ async fn every_write_that_could_matter_shows_in_the_feed(store: Store) {
         assert_eq!(rows, [row]);
         assert_eq!(catalog.latest_change().await, Ok(last + 1));
     };
-    let new = || plain_target("https://a.example/");
+    let new = || NewTarget::at("https://a.example/");
     let (target, _) = catalog.create_target(&acme, new()).await.unwrap();
     let id = Some(target.id);
     next(id).await;
@@ -102,7 +102,7 @@ async fn every_write_that_could_matter_shows_in_the_feed(store: Store) {
 async fn a_failed_write_shows_nothing(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (endpoint, _) = catalog
-        .create_endpoint(&acme, plain_target("https://a.example/"), texts(&["*"]))
+        .create_endpoint(&acme, NewTarget::at("https://a.example/"), texts(&["*"]))
         .await
         .unwrap();
     let before = catalog.latest_change().await.unwrap();
@@ -118,7 +118,7 @@ async fn the_version_rises_before_a_write_returns_and_when_others_writes_are_rea
     let mut watch = catalog.watch();
     assert_eq!((catalog.version(), other.version()), (0, 0));
     catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     assert_eq!(catalog.version(), 1);
@@ -128,7 +128,7 @@ async fn the_version_rises_before_a_write_returns_and_when_others_writes_are_rea
     assert_eq!(other.changes_since(0, 10).await.unwrap().len(), 1);
     assert_eq!(other.version(), 1);
     other
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     assert_eq!(catalog.latest_change().await, Ok(2));
@@ -151,7 +151,7 @@ async fn a_follower_sees_every_change_of_many_writers_in_order(store: Store) {
         writers.spawn(async move {
             let mut made = Vec::new();
             for _ in 0..WRITES {
-                let new = plain_target("https://a.example/");
+                let new = NewTarget::at("https://a.example/");
                 made.push(catalog.create_target(&acme, new).await.unwrap().0.id);
             }
             made
@@ -193,7 +193,7 @@ const DAYS: Duration = Duration::from_secs(3 * 24 * 3600);
 
 async fn old_changes_are_removed_and_young_ones_stay(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
-    let change = || catalog.create_target(&acme, plain_target("https://a.example/"));
+    let change = || catalog.create_target(&acme, NewTarget::at("https://a.example/"));
     for _ in 0..3 {
         change().await.unwrap();
     }
@@ -218,7 +218,7 @@ async fn old_changes_are_removed_and_young_ones_stay(store: Store) {
 async fn a_follower_that_missed_removed_changes_forgets_everything(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     // Another process, whose follower reads only when it is told to.

@@ -1,6 +1,6 @@
 //! Endpoints: the three in one.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
+use crate::store::{ALL, Store, over_both, tenant, texts, walk};
 use platform::catalog::{CatalogError, Change, Endpoint, NewTarget, TargetPatch};
 use schemas::signature::parse_secret;
 use schemas::target::TargetState;
@@ -18,7 +18,7 @@ over_both!(
 async fn an_endpoint_is_made_whole_and_deleted_whole(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (made, secret) = catalog
-        .create_endpoint(&acme, plain_target("https://a.example/"), texts(&["b.*", "a.b"]))
+        .create_endpoint(&acme, NewTarget::at("https://a.example/"), texts(&["b.*", "a.b"]))
         .await
         .unwrap();
     assert_eq!(made.url, "https://a.example/");
@@ -43,7 +43,7 @@ async fn an_endpoint_of_nobody_leaves_nothing_behind(store: Store) {
     let before = catalog.latest_change().await.unwrap();
     let nobody = tenant("nobody");
     let error = catalog
-        .create_endpoint(&nobody, plain_target("https://a.example/"), texts(&["*"]))
+        .create_endpoint(&nobody, NewTarget::at("https://a.example/"), texts(&["*"]))
         .await;
     assert_eq!(error, Err(CatalogError::NotFound));
     assert_eq!(catalog.latest_change().await, Ok(before));
@@ -53,7 +53,7 @@ async fn an_endpoint_of_nobody_leaves_nothing_behind(store: Store) {
 async fn new_events_go_to_the_endpoints_own_filter(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (made, _) = catalog
-        .create_endpoint(&acme, plain_target("https://a.example/"), texts(&["a.b"]))
+        .create_endpoint(&acme, NewTarget::at("https://a.example/"), texts(&["a.b"]))
         .await
         .unwrap();
     let filters = catalog.list_filters(&acme, ALL).await.unwrap();
@@ -90,7 +90,7 @@ async fn new_events_leave_shared_filters_alone(store: Store) {
         .unwrap();
     let mut targets = Vec::new();
     for url in ["https://a.example/", "https://b.example/"] {
-        let (target, _) = catalog.create_target(&acme, plain_target(url)).await.unwrap();
+        let (target, _) = catalog.create_target(&acme, NewTarget::at(url)).await.unwrap();
         catalog
             .create_subscription(&acme, target.id, shared.id, true)
             .await
@@ -121,7 +121,7 @@ async fn an_endpoint_is_disabled_and_enabled_but_not_verified(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let unverified = NewTarget {
         state: TargetState::Unverified,
-        ..plain_target("https://a.example/")
+        ..NewTarget::at("https://a.example/")
     };
     let (made, _) = catalog
         .create_endpoint(&acme, unverified, texts(&["*"]))
@@ -150,11 +150,11 @@ async fn an_endpoint_is_disabled_and_enabled_but_not_verified(store: Store) {
 async fn endpoints_show_every_target_and_what_its_active_subscriptions_want(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (bare, _) = catalog
-        .create_target(&acme, plain_target("https://bare.example/"))
+        .create_target(&acme, NewTarget::at("https://bare.example/"))
         .await
         .unwrap();
     let (busy, _) = catalog
-        .create_target(&acme, plain_target("https://busy.example/"))
+        .create_target(&acme, NewTarget::at("https://busy.example/"))
         .await
         .unwrap();
     for (name, events, active) in [
@@ -172,7 +172,7 @@ async fn endpoints_show_every_target_and_what_its_active_subscriptions_want(stor
             .unwrap();
     }
     let (last, _) = catalog
-        .create_endpoint(&acme, plain_target("https://last.example/"), texts(&["z"]))
+        .create_endpoint(&acme, NewTarget::at("https://last.example/"), texts(&["z"]))
         .await
         .unwrap();
     let listed = walk(

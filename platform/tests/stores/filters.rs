@@ -1,7 +1,7 @@
 //! Filters.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
-use platform::catalog::{CatalogError, Change, Filter};
+use crate::store::{ALL, Store, over_both, tenant, texts, walk};
+use platform::catalog::{CatalogError, Change, Filter, NewTarget};
 
 over_both!(
     a_filter_keeps_its_patterns_in_their_order_and_each_once,
@@ -83,7 +83,7 @@ async fn a_filter_in_use_names_its_subscriptions_unless_they_go_too(store: Store
         .await
         .unwrap();
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let used = catalog

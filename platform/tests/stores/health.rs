@@ -1,7 +1,7 @@
 //! Which targets fail, and what their owners are told, kept in either database.
 
-use crate::store::{Store, over_both, plain_target, tenant};
-use platform::catalog::{Change, Health, HealthChange, NoticeKind, TargetPatch};
+use crate::store::{Store, over_both, tenant};
+use platform::catalog::{Change, Health, HealthChange, NewTarget, NoticeKind, TargetPatch};
 use schemas::ids::TargetId;
 use schemas::target::TargetState;
 use schemas::time::Millis;
@@ -21,7 +21,7 @@ const LEASE: Duration = Duration::from_secs(120);
 async fn target(store: &Store) -> (platform::catalog::Catalog, TargetId) {
     let (catalog, tenant) = store.with_tenant().await;
     let made = catalog
-        .create_target(&tenant, plain_target("https://example.com/"))
+        .create_target(&tenant, NewTarget::at("https://example.com/"))
         .await
         .unwrap();
     (catalog, made.0.id)

@@ -1,7 +1,7 @@
 //! Another tenant's things are answered as if they did not exist, by every call that takes an id.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts};
-use platform::catalog::{CatalogError, Change, TargetPatch};
+use crate::store::{ALL, Store, over_both, tenant, texts};
+use platform::catalog::{CatalogError, Change, NewTarget, TargetPatch};
 use platform::history::{DeliveryQuery, EventQuery, History};
 use schemas::delivery::DeliveryStatus;
 use schemas::history::HistoryRecord;
@@ -16,7 +16,7 @@ async fn another_tenants_ids_are_not_found_by_any_call(store: Store) {
     catalog.create_tenant(&spy).await.unwrap();
     let (key, _) = catalog.create_key(&acme, "ci").await.unwrap();
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let filter = catalog

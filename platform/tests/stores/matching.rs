@@ -1,7 +1,7 @@
 //! Which targets an event matches.
 
-use crate::store::{Store, over_both, plain_target, tenant, texts};
-use platform::catalog::{Catalog, Change, TargetPatch};
+use crate::store::{Store, over_both, tenant, texts};
+use platform::catalog::{Catalog, Change, NewTarget, TargetPatch};
 use schemas::ids::{SubscriptionId, TargetId, Tenant};
 use schemas::target::TargetState;
 
@@ -20,7 +20,7 @@ async fn subscribed(
     active: bool,
 ) -> (TargetId, SubscriptionId) {
     let (target, _) = catalog
-        .create_target(tenant, plain_target("https://a.example/"))
+        .create_target(tenant, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let filter = catalog

@@ -1,7 +1,7 @@
 //! How soon a follower sees what another process has changed.
 
-use crate::store::{Store, on_postgres, on_sqlite, plain_target};
-use platform::catalog::Catalog;
+use crate::store::{Store, on_postgres, on_sqlite};
+use platform::catalog::{Catalog, NewTarget};
 use platform::follow::Follower;
 use schemas::ids::Tenant;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -55,7 +55,7 @@ impl Following {
 }
 
 async fn change(catalog: &Catalog, tenant: &Tenant) -> i64 {
-    let new = plain_target("https://a.example/");
+    let new = NewTarget::at("https://a.example/");
     catalog.create_target(tenant, new).await.unwrap();
     catalog.version()
 }

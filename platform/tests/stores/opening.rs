@@ -1,7 +1,7 @@
 //! Opening, migrating, and what lies in the database at rest.
 
-use crate::store::{Store, over_both, plain_target, tenant, texts};
-use platform::catalog::{Catalog, CatalogError};
+use crate::store::{Store, over_both, tenant, texts};
+use platform::catalog::{Catalog, CatalogError, NewTarget};
 use platform::clock::Clock;
 use platform::secrets::Sealer;
 use schemas::signature::parse_secret;
@@ -57,7 +57,7 @@ async fn migrating_again_and_by_several_at_once_is_harmless(store: Store) {
 async fn another_sealing_key_is_noticed_at_once_and_says_what_to_do(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let other = Catalog::open(&store.url, Sealer::random().0, store.clock.clone())
@@ -80,7 +80,7 @@ async fn another_sealing_key_is_noticed_at_once_and_says_what_to_do(store: Store
 async fn secrets_and_keys_never_lie_in_the_clear(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (target, first) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let second = catalog
@@ -140,7 +140,7 @@ async fn secrets_and_keys_never_lie_in_the_clear(store: Store) {
 async fn what_was_written_is_there_for_another_process(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (made, _) = catalog
-        .create_endpoint(&acme, plain_target("https://a.example/"), texts(&["*"]))
+        .create_endpoint(&acme, NewTarget::at("https://a.example/"), texts(&["*"]))
         .await
         .unwrap();
     let other = store.open().await;

@@ -1,7 +1,7 @@
 //! Replays: made, listed, stopped, and worked on by one process at a time.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, walk};
-use platform::catalog::{Catalog, CatalogError};
+use crate::store::{ALL, Store, over_both, tenant, walk};
+use platform::catalog::{Catalog, CatalogError, NewTarget};
 use platform::event_log::Span;
 use platform::history::{GivenUp, History, Standing};
 use platform::replays::{LEASE, MOST_OPEN, NewReplay, Place, Replay, ReplayState, Replays, Which};
@@ -284,6 +284,7 @@ fn end(event: &EventRecord, target: TargetId, status: DeliveryStatus, number: u3
         number,
         attempt: None,
         next_at: None,
+        reason: None,
         recorded_at: Millis(event.accepted_at.0 + 10),
     })
 }
@@ -313,7 +314,7 @@ async fn what_was_given_up_is_found_oldest_first_with_its_place(store: Store) {
     for _ in 0..2 {
         targets.push(
             catalog
-                .create_target(&acme, plain_target(url))
+                .create_target(&acme, NewTarget::at(url))
                 .await
                 .unwrap()
                 .0

@@ -1,10 +1,9 @@
 //! A database of its own for each test: a file, or a schema in the real Postgres.
 
-use platform::catalog::{Catalog, NewTarget, Page};
+use platform::catalog::{Catalog, Page};
 use platform::clock::Clock;
 use platform::secrets::{Sealer, random_bytes};
 use schemas::ids::Tenant;
-use schemas::target::TargetState;
 use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Connection};
 use std::path::PathBuf;
@@ -112,22 +111,6 @@ pub(crate) use over_both;
 
 pub fn tenant(name: &str) -> Tenant {
     Tenant::new(name).unwrap()
-}
-
-/// A target with nothing but an address.
-pub fn plain_target(url: &str) -> NewTarget {
-    NewTarget {
-        url: url.to_owned(),
-        description: None,
-        headers: Vec::new(),
-        contact: None,
-        state: TargetState::Active,
-        rate_limit: None,
-        retry: None,
-        timeout: None,
-        request: Default::default(),
-        client_key: None,
-    }
 }
 
 pub fn texts(list: &[&str]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Subscriptions.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
-use platform::catalog::{Catalog, CatalogError, Change, Subscription};
+use crate::store::{ALL, Store, over_both, tenant, texts, walk};
+use platform::catalog::{Catalog, CatalogError, Change, NewTarget, Subscription};
 use schemas::ids::{FilterId, TargetId, Tenant};
 
 over_both!(
@@ -14,7 +14,7 @@ over_both!(
 
 async fn pair(catalog: &Catalog, tenant: &Tenant) -> (TargetId, FilterId) {
     let (target, _) = catalog
-        .create_target(tenant, plain_target("https://a.example/"))
+        .create_target(tenant, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let filter = catalog

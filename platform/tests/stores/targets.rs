@@ -1,6 +1,6 @@
 //! Targets and their secrets.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
+use crate::store::{ALL, Store, over_both, tenant, texts, walk};
 use platform::catalog::{CatalogError, Change, NewTarget, Target, TargetPatch};
 use schemas::ids::{MAX_NUMERIC_ID, TargetId};
 use schemas::rate::{MAX_RATE, Period, RateLimit};
@@ -117,7 +117,7 @@ async fn how_requests_are_made_is_kept_and_its_secrets_are_sealed(store: Store) 
 async fn a_target_that_comes_to_v1a_later_gets_a_pair_for_each_live_secret(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (made, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     catalog
@@ -173,7 +173,7 @@ async fn a_target_is_kept_with_everything_it_was_given(store: Store) {
     assert!(details.keys_at(Millis(0)).eq([&parse_secret(&secret).unwrap()]));
 
     let (plain, _) = catalog
-        .create_target(&acme, plain_target("https://b.example/"))
+        .create_target(&acme, NewTarget::at("https://b.example/"))
         .await
         .unwrap();
     assert_eq!(catalog.get_target(&acme, plain.id).await, Ok(plain.clone()));
@@ -199,7 +199,7 @@ async fn a_patch_keeps_what_it_does_not_name_and_sets_what_it_does_to_null_too(s
     expected.updated_at = store.clock.now();
     assert_eq!(kept, expected);
 
-    let plain = plain_target("https://c.example/");
+    let plain = NewTarget::at("https://c.example/");
     let everything = TargetPatch {
         url: Change::Set(plain.url.clone()),
         description: Change::Set(None),
@@ -254,7 +254,7 @@ async fn targets_are_listed_newest_first_without_gaps(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let mut expected = Vec::new();
     for n in 0..11 {
-        let new = plain_target(&format!("https://{n}.example/"));
+        let new = NewTarget::at(&format!("https://{n}.example/"));
         expected.push(catalog.create_target(&acme, new).await.unwrap().0);
     }
     expected.reverse();
@@ -389,7 +389,7 @@ async fn a_later_rotation_never_lengthens_an_old_secrets_life(store: Store) {
 async fn a_target_is_disabled_once_and_its_details_say_so(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     store.tick();
@@ -414,7 +414,7 @@ async fn ids_are_exact_in_json_and_grow_across_processes(store: Store) {
         // Processes draw ids in the same millisecond without order; apart from that, by time.
         store.clock.advance(Duration::from_millis(1));
         let (made, _) = catalog
-            .create_target(&acme, plain_target("https://a.example/"))
+            .create_target(&acme, NewTarget::at("https://a.example/"))
             .await
             .unwrap();
         assert!(made.id.0 > last && made.id.0 <= MAX_NUMERIC_ID);

@@ -1,7 +1,7 @@
 //! Tenants and keys.
 
-use crate::store::{ALL, Store, over_both, plain_target, tenant, texts, walk};
-use platform::catalog::{CatalogError, KeyRow};
+use crate::store::{ALL, Store, over_both, tenant, texts, walk};
+use platform::catalog::{CatalogError, KeyRow, NewTarget};
 
 over_both!(
     a_tenant_is_made_once_found_listed_and_deleted,
@@ -57,7 +57,7 @@ async fn tenants_are_listed_newest_first_without_gaps(store: Store) {
 async fn a_tenant_with_targets_stays_and_one_without_takes_its_filters_and_keys_along(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let (target, _) = catalog
-        .create_target(&acme, plain_target("https://a.example/"))
+        .create_target(&acme, NewTarget::at("https://a.example/"))
         .await
         .unwrap();
     let error = catalog.delete_tenant(&acme).await.unwrap_err();

@@ -37,6 +37,7 @@ fn record(at: i64, status_code: Option<u16>, error: Option<&str>) -> HistoryReco
             duration_ms: 5,
             status_code,
             error: error.map(str::to_owned),
+            headers: Vec::new(),
             response: None,
         }),
         next_at: None,
@@ -198,16 +199,7 @@ impl World {
         let (catalog, tenant) = (world.catalog().await, Tenant::new("acme").unwrap());
         catalog.migrate().await.unwrap();
         catalog.create_tenant(&tenant).await.unwrap();
-        let new = NewTarget {
-            url: "https://example.com/".to_owned(),
-            description: None,
-            headers: Vec::new(),
-            contact: None,
-            state: TargetState::Active,
-            rate_limit: None,
-            retry: None,
-            timeout: None,
-        };
+        let new = NewTarget::at("https://example.com/");
         world.target = catalog.create_target(&tenant, new).await.unwrap().0.id;
         world
     }

@@ -5,12 +5,11 @@ use async_trait::async_trait;
 use platform::announce::Writing;
 use platform::catalog::{HealthChange, NewTarget};
 use platform::config::{MailServer, MailTls};
-use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use platform::secrets::Sealer;
 use schemas::avro;
 use schemas::event::Position;
 use schemas::ids::Tenant;
-use schemas::target::TargetState;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -54,6 +53,14 @@ impl EventLog for Log {
     }
 
     async fn scan(&self, _: &str) -> Result<Box<dyn LogScan>, LogError> {
+        unreachable!("nobody reads")
+    }
+
+    async fn find(&self, _: &str, _: Millis, _: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        unreachable!("nobody reads")
+    }
+
+    async fn scan_spans(&self, _: &str, _: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
         unreachable!("nobody reads")
     }
 
@@ -154,14 +161,8 @@ impl World {
         let tenant = Tenant::new("acme").unwrap();
         catalog.create_tenant(&tenant).await.unwrap();
         let new = NewTarget {
-            url: "https://example.com/hooks".to_owned(),
-            description: None,
-            headers: Vec::new(),
             contact: contact.map(str::to_owned),
-            state: TargetState::Active,
-            rate_limit: None,
-            retry: None,
-            timeout: None,
+            ..NewTarget::at("https://example.com/hooks")
         };
         let target = catalog.create_target(&tenant, new).await.unwrap().0.id;
         Self {

@@ -6,7 +6,7 @@ use platform::clock::Clock;
 use platform::delivery_queue::{
     DeliveryQueue, Depth, InMessage, MAX_DELAY, OutMessage, QueueError, QueueLimits, QueueName, Receipt,
 };
-use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record};
+use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use platform::payload_store::{PayloadError, PayloadStore};
 use schemas::delivery::PayloadPointer;
 use schemas::event::Position;
@@ -349,6 +349,14 @@ impl EventLog for MemoryLog {
     }
 
     async fn scan(&self, _: &str) -> Result<Box<dyn LogScan>, LogError> {
+        unreachable!("nobody reads")
+    }
+
+    async fn find(&self, _: &str, _: Millis, _: Millis) -> Result<Option<Vec<Span>>, LogError> {
+        unreachable!("nobody reads")
+    }
+
+    async fn scan_spans(&self, _: &str, _: &[Span]) -> Result<Option<Box<dyn LogScan>>, LogError> {
         unreachable!("nobody reads")
     }
 

@@ -259,6 +259,7 @@ fn delivery(event: &str, accepted_at: Millis) -> Delivery {
         attempt: 1,
         due_at: None,
         reason: None,
+        resend: None,
         payload: Payload::Inline(Bytes::from_static(b"{}")),
     }
 }

@@ -27,6 +27,7 @@ fn now() -> Millis {
 fn waiting(target: i64, count: usize, wait: Duration) -> Vec<WireMessage> {
     let accepted_at = now();
     let waiting = (0..count).map(|number| Delivery {
+        resend: None,
         event_id: EventId::new(&format!("event-{number}")).expect("an id"),
         original_id: None,
         tenant: Tenant::new("default").expect("a tenant"),
