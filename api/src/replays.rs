@@ -240,7 +240,8 @@ pub(crate) fn one(delivery: DeliveryId, target: TargetId, accepted_at: Millis) -
 /// window. The event log's retention is how far back one can go: where it no longer holds the beginning of the
 /// time, the replay fails and says so, and nothing is sent.
 ///
-/// What is sent while a delivery's retries still wait comes beside them. Of the replays to one target one is
+/// What was delivered is known from history: an event that history has forgotten (30 days, unless configured otherwise)
+/// counts as missed. What is sent while a delivery's retries still wait comes beside them. Of the replays to one target one is
 /// worked on at a time, by turns of a few seconds.
 #[utoipa::path(post, path = "/webhooks/replays", tag = TAG, request_body = NewReplayBody,
     responses((status = 202, description = "It will be done. Ask for it by its id to see how far it is.", body = ReplayBody),

@@ -18,7 +18,6 @@ mod walk;
 
 use crate::config::{Config, PayloadPlace};
 use crate::decode::{DecoderError, TopicDecoders};
-use crate::matcher::Matcher;
 use crate::spill::Spill;
 use platform::clock::Clock;
 use platform::delivery_queue::sender::Sender;
@@ -40,6 +39,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Targets worked on at once by one process: each may have a reader of the log.
 const AT_ONCE: usize = 16;
+/// How many of them read at once. Reading is not bound to a target's rate where nothing is to be sent, and must
+/// not crowd out what the process does besides.
+const READERS: usize = 4;
+/// What a walk remembers of matches, in bytes.
+const MATCH_MEMORY: u64 = 1 << 20;
 /// How often it is looked whether another process has made a replay, or left one.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -74,7 +78,7 @@ struct Work {
     /// Larger payloads are not sent.
     max_payload: usize,
     decoders: TopicDecoders,
-    matcher: Matcher,
+    readers: Semaphore,
     spill: Spill,
     sender: Sender,
     log: Arc<dyn EventLog>,
@@ -84,7 +88,10 @@ struct Work {
     replays: Replays,
     reporter: Reporter,
     clock: Clock,
+    /// The database, when it is asked what there is to do.
     outage: Outage,
+    /// Whatever a turn needs.
+    stalled: Outage,
     shutdown: CancellationToken,
 }
 
@@ -108,7 +115,7 @@ pub async fn run(
         topics: decoders.topics(),
         max_payload: config.max_payload,
         decoders,
-        matcher: Matcher::new(parts.catalog.clone(), config.match_memory),
+        readers: Semaphore::new(READERS),
         // Never in the log: the record may be deleted before the new window has ended.
         spill: Spill::new(parts.payloads, PayloadPlace::Message, config.spill),
         sender,
@@ -120,6 +127,7 @@ pub async fn run(
         reporter: parts.reporter,
         clock: parts.clock,
         outage: Outage::new("database (replays)"),
+        stalled: Outage::new("replays"),
         shutdown: shutdown.clone(),
     });
     let permits = Arc::new(Semaphore::new(AT_ONCE));

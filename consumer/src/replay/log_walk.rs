@@ -1,7 +1,8 @@
 //! Events of a time, from the log, that the target is subscribed to now.
 
-use super::Work;
 use super::walk::{Again, Step, Stop, percent};
+use super::{MATCH_MEMORY, Work};
+use crate::matcher::Matcher;
 use platform::event_log::{LogScan, Record, Span};
 use platform::history::Standing;
 use platform::replays::{Place, Replay, Which};
@@ -18,6 +19,9 @@ const ASKED: usize = 64;
 /// A walk over spans of the event topics, one topic after the other.
 pub(super) struct LogWalk {
     replay: Replay,
+    /// Its own, with nothing remembered from before: who subscribes and then asks for a replay finds it matched, though
+    /// another process was told.
+    matcher: Matcher,
     /// What is left, by topic.
     topics: BTreeMap<String, Vec<Span>>,
     total: u64,
@@ -51,6 +55,7 @@ impl LogWalk {
         };
         Ok(Self {
             replay: replay.clone(),
+            matcher: Matcher::new(work.catalog.clone(), MATCH_MEMORY),
             topics,
             total,
             scan: None,
@@ -87,6 +92,26 @@ impl LogWalk {
         !self.topics.is_empty()
     }
 
+    /// The record's event, if it is the tenant's, of the time, and subscribed to now.
+    async fn wanted(&mut self, work: &Work, record: &Record) -> Option<Event> {
+        let replay = &self.replay;
+        // Most records of a shared topic are other tenants', and most producers say so in a header.
+        let other = |tenant: &bytes::Bytes| *tenant != replay.tenant.as_str();
+        if record.timestamp < replay.from
+            || record.timestamp >= replay.to
+            || record.header("tenant").is_some_and(other)
+        {
+            return None;
+        }
+        // What cannot be read was put aside when it came: the dead-letter topic has it.
+        let event = work.event(record).await?;
+        if event.tenant != replay.tenant {
+            return None;
+        }
+        let targets = self.matcher.targets(&event).await;
+        targets.contains(&replay.target).then_some(event)
+    }
+
     /// Notes that a record is behind us.
     fn pass(&mut self, record: &Record) {
         let place = &record.position;
@@ -109,7 +134,7 @@ impl LogWalk {
                 done = self.topics.is_empty();
                 break;
             };
-            let event = wanted(work, &self.replay, &record).await;
+            let event = self.wanted(work, &record).await;
             ids.extend(event.iter().map(|event| event.id.clone()));
             looked_at.push((record, event));
         }
@@ -160,25 +185,6 @@ impl LogWalk {
             done,
         })
     }
-}
-
-/// The record's event, if it is the tenant's, of the time, and subscribed to now.
-async fn wanted(work: &Work, replay: &Replay, record: &Record) -> Option<Event> {
-    // Most records of a shared topic are other tenants', and most producers say so in a header.
-    let other = |tenant: &bytes::Bytes| *tenant != replay.tenant.as_str();
-    if record.timestamp < replay.from
-        || record.timestamp >= replay.to
-        || record.header("tenant").is_some_and(other)
-    {
-        return None;
-    }
-    // What cannot be read was put aside when it came: the dead-letter topic has it.
-    let event = work.event(record).await?;
-    if event.tenant != replay.tenant {
-        return None;
-    }
-    let targets = work.matcher.targets(&event).await;
-    targets.contains(&replay.target).then_some(event)
 }
 
 fn gone(replay: &Replay) -> Stop {

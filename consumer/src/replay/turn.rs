@@ -71,11 +71,11 @@ impl Work {
                 let ended = self.replays.finish(&self.owner, &replay, state, why.as_deref());
                 if let Err(error) = ended.await {
                     // It is done once more, from the last place that was stored.
-                    self.outage.failed(&error);
+                    self.stalled.failed(&error);
                 }
             }
             End::Away(why) => {
-                self.outage.failed(&why);
+                self.stalled.failed(&why);
                 tokio::select! {
                     () = self.shutdown.cancelled() => {}
                     () = tokio::time::sleep(REST) => {}
@@ -102,8 +102,12 @@ impl Work {
         while !self.shutdown.is_cancelled() {
             let each = pace::each(self.rate, limit);
             self.queue.room(QueueName::Dispatch).await;
+            let reading = self.readers.acquire().await;
             let step_begun = Instant::now();
             let step = walk.next(self, pace::step(each)).await?;
+            // As long as it has read, it lets others do.
+            let rest = step_begun.elapsed();
+            drop(reading);
             // Asked after the step: of a target disabled meanwhile nothing matches, and what did not match for
             // that is not behind us.
             limit = self.rate_limit(replay).await?;
@@ -122,10 +126,11 @@ impl Work {
                 if !self.replays.store(&self.owner, replay).await? {
                     return Ok(End::Lost);
                 }
-                self.outage.works();
+                self.stalled.works();
                 stored = Instant::now();
             }
-            self.pause(step_begun + pace::time_for(count, each)).await;
+            let paced = step_begun + pace::time_for(count, each);
+            self.pause(paced.max(Instant::now() + rest)).await;
             if begun.elapsed() > TURN && self.replays.others_wait(replay).await? {
                 break;
             }

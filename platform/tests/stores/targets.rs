@@ -254,7 +254,7 @@ async fn targets_are_listed_newest_first_without_gaps(store: Store) {
     let (catalog, acme) = store.with_tenant().await;
     let mut expected = Vec::new();
     for n in 0..11 {
-        let new = NewTarget::at(&format!("https://{n}.example/"));
+        let new = NewTarget::at(format!("https://{n}.example/"));
         expected.push(catalog.create_target(&acme, new).await.unwrap().0);
     }
     expected.reverse();
