@@ -7,7 +7,7 @@
 //! | [`breaker`] | whether the target works at all |
 //! | [`quiet`] | whether it asked to be left alone |
 //! | [`bucket`] | its own rate limit |
-//! | [`line`] | moments to come back at |
+//! | [`mod@line`] | moments to come back at |
 
 pub mod breaker;
 pub mod bucket;
