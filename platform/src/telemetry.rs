@@ -208,8 +208,9 @@ fn describe() {
     metrics::gauge!(names::BREAKERS_OPEN).set(0.0);
 }
 
-/// A dependency has to work for so long before it counts as back in the log: one that fails now and
-/// then would otherwise write a pair of lines each time.
+/// A dependency that fails now and then would write a pair of lines each time: one that was told to be back within
+/// this time counts as back again only when it has worked for [`SETTLED`].
+const LATELY: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Remembers whether a dependency is away, so that going and coming back are one log line each.
@@ -221,7 +222,11 @@ pub struct Outage {
     told: AtomicBool,
     /// When it last failed, in milliseconds of this process.
     failed: AtomicU64,
+    /// When it was last told to be back, in the same; [`NEVER`] if it never was.
+    back: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// What an [`Outage`] is measured from.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -235,6 +240,7 @@ impl Outage {
             away: AtomicBool::new(false),
             told: AtomicBool::new(false),
             failed: AtomicU64::new(0),
+            back: AtomicU64::new(NEVER),
         }
     }
 
@@ -251,7 +257,7 @@ impl Outage {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// It works: says so if it had failed and has worked for a moment since.
+    /// It works: says so if it had failed.
     pub fn works(&self) {
         if self.told.load(Ordering::Relaxed) && self.succeeds(BEGAN.elapsed()) {
             tracing::info!(dependency = self.what, "dependency is back");
@@ -261,17 +267,27 @@ impl Outage {
     /// Notes a failure; whether it is to be told.
     fn fails(&self, now: Duration) -> bool {
         self.away.store(true, Ordering::Relaxed);
-        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        self.failed.store(millis, Ordering::Relaxed);
+        self.failed.store(millis(now), Ordering::Relaxed);
         !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// Notes a success; whether it is to be told.
     fn succeeds(&self, now: Duration) -> bool {
         self.away.store(false, Ordering::Relaxed);
-        let failed = Duration::from_millis(self.failed.load(Ordering::Relaxed));
-        now.saturating_sub(failed) >= SETTLED && self.told.swap(false, Ordering::Relaxed)
+        let passed =
+            |since: &AtomicU64| now.saturating_sub(Duration::from_millis(since.load(Ordering::Relaxed)));
+        let was_back_lately = self.back.load(Ordering::Relaxed) != NEVER && passed(&self.back) < LATELY;
+        let tells =
+            (!was_back_lately || passed(&self.failed) >= SETTLED) && self.told.swap(false, Ordering::Relaxed);
+        if tells {
+            self.back.store(millis(now), Ordering::Relaxed);
+        }
+        tells
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -279,21 +295,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_fails_now_and_then_is_away_once_and_back_once() {
+    fn one_that_goes_and_comes_is_told_at_once_and_one_that_flutters_seldom() {
         let outage = Outage::new("x");
         let at = Duration::from_millis;
         assert!(!outage.succeeds(at(0)), "it was never away");
         assert!(outage.fails(at(1_000)));
-        for millis in (1_100..5_000).step_by(100) {
-            assert!(!outage.succeeds(at(millis)));
+        assert!(outage.succeeds(at(1_001)));
+        assert!(!outage.succeeds(at(1_002)), "told once");
+        assert!(outage.fails(at(1_100)));
+        for time in (1_200..5_000).step_by(100) {
+            assert!(!outage.succeeds(at(time)));
             assert!(!outage.is_away());
-            assert!(!outage.fails(at(millis + 50)));
+            assert!(!outage.fails(at(time + 50)));
             assert!(outage.is_away());
         }
-        assert!(!outage.succeeds(at(5_000)), "not settled");
+        assert!(!outage.succeeds(at(6_949)), "not settled");
         assert!(!outage.is_away());
         assert!(outage.succeeds(at(6_950)));
-        assert!(!outage.succeeds(at(7_000)), "told once");
-        assert!(outage.fails(at(8_000)), "and told anew");
+        assert!(outage.fails(at(16_949)));
+        assert!(!outage.succeeds(at(16_949)), "back lately");
+        assert!(outage.succeeds(at(16_950)));
     }
 }

@@ -60,16 +60,14 @@ async fn an_event_log_that_is_away_and_back_is_a_line_each() {
     let (lines, _guard) = collect();
     let world = World::start().await;
     let event = json!({"type": "a.b", "payload": 1});
-    for _ in 0..2 {
-        *world.log.fault.lock().unwrap() = Some(LogError::Unavailable("gone".to_owned()));
-        world.post("/webhooks/events", event.clone()).await.problem(503);
-        world.post("/webhooks/events", event.clone()).await.problem(503);
-        *world.log.fault.lock().unwrap() = None;
-        world.post("/webhooks/events", event.clone()).await.expect(202);
-        world.post("/webhooks/events", event.clone()).await.expect(202);
-    }
-    assert_eq!(lines.with("dependency is away"), 2, "{}", lines.text());
-    assert_eq!(lines.with("dependency is back"), 2, "{}", lines.text());
-    assert_eq!(lines.with(" WARN "), 2, "{}", lines.text());
+    *world.log.fault.lock().unwrap() = Some(LogError::Unavailable("gone".to_owned()));
+    world.post("/webhooks/events", event.clone()).await.problem(503);
+    world.post("/webhooks/events", event.clone()).await.problem(503);
+    *world.log.fault.lock().unwrap() = None;
+    world.post("/webhooks/events", event.clone()).await.expect(202);
+    world.post("/webhooks/events", event).await.expect(202);
+    assert_eq!(lines.with("dependency is away"), 1, "{}", lines.text());
+    assert_eq!(lines.with("dependency is back"), 1, "{}", lines.text());
+    assert_eq!(lines.with(" WARN "), 1, "{}", lines.text());
     world.stop().await;
 }
