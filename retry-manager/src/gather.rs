@@ -18,7 +18,7 @@ pub const MEMBERS: usize = 1_000;
 pub const GROUP_BYTES: usize = 8 << 20;
 /// How long a group is open: what failed together comes back spread by its jitter. Far below the visibility of
 /// what is in it, and the hop that what waits long has before it anyway.
-pub const LINGER: Duration = Duration::from_secs(180);
+pub const LINGER: Duration = Duration::from_secs(60);
 /// Messages held at most, of all groups.
 const HELD: usize = 20_000;
 /// Bytes of them at most.

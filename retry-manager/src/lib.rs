@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 const AT_ONCE: usize = 256;
 /// How long a message stays hidden while it is handled: longer than it is held for a pack, and then takes to
 /// be in one. After a crash what was due comes so much later.
-const VISIBILITY: Duration = Duration::from_secs(300);
+const VISIBILITY: Duration = Duration::from_secs(120);
 
 /// What the retry manager needs to know.
 #[derive(Clone, Copy, Debug)]

@@ -28,7 +28,7 @@ const PUT: Duration = Duration::from_secs(10);
 /// How long nothing is packed after a put that failed.
 const REST: Duration = Duration::from_secs(60);
 /// A group that has waited so long to be written hops instead: the visibility of what is in it runs out.
-const TOO_OLD: Duration = Duration::from_secs(240);
+const TOO_OLD: Duration = Duration::from_secs(90);
 /// Packs unpacked at once: each may have 8 MiB in memory.
 const UNPACKED_AT_ONCE: usize = 4;
 /// How long a pack waits for others to be unpacked.
