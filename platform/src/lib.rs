@@ -19,6 +19,7 @@
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
 //! | [`replays`] | what tenants want sent again (Postgres, or SQLite) |
+//! | [`tls`] | TLS towards a target: whom to trust, and who we are |
 //! | [`plain`] | errors of the system in words |
 //! | [`ports`] | the adapters a configuration asks for, opened |
 

@@ -21,7 +21,7 @@
 //! | [`outcome`] | what an answer means |
 //! | [`notice`] | operational events: what hookwright itself has to tell a tenant |
 //! | [`schedule`] | when to try again |
-//! | [`signature`] | Standard Webhooks `v1` |
+//! | [`signature`] | Standard Webhooks `v1` and `v1a`, and the headers of other senders |
 //! | [`egress`] | which addresses may be dialled |
 //! | [`verification`] | the challenge by which a target proves that it wants deliveries |
 
