@@ -5,8 +5,7 @@ use crate::housekeeping;
 use crate::prepare::{bind, prepare, publishable};
 use crate::selection::Selection;
 use crate::settings;
-use dispatcher::gate::breaker::BreakerPolicy;
-use dispatcher::gate::limit::Bounds;
+use dispatcher::probe::Probe;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::config::{Config, QueueKind, Topic};
@@ -315,37 +314,6 @@ impl Process {
     }
 
     fn dispatcher(&self) -> Role {
-        let (delivery, breaker) = (&self.config.delivery, &self.config.breaker);
-        let settings = dispatcher::Config {
-            timeout: delivery.timeout.0,
-            connect_timeout: delivery.connect_timeout.0,
-            concurrency: delivery.concurrency,
-            per_target: Bounds::new(
-                delivery.per_target_min,
-                delivery.per_target_start,
-                delivery.per_target,
-            ),
-            tenant_share: delivery.tenant_share,
-            breaker: BreakerPolicy {
-                min_attempts: breaker.min_attempts,
-                share: breaker.share,
-                window: breaker.window.0,
-                open: breaker.open.0,
-                open_max: breaker.open_max.0,
-            },
-            dispatchers: delivery.dispatchers,
-            response_limit: delivery.response_limit.0,
-            retry_after_cap: delivery.retry_after_cap.0,
-            retry: self.config.retry_policy(),
-            rules: self.config.egress_rules(),
-            // Checked when the configuration was loaded.
-            proxy: self
-                .config
-                .proxy()
-                .ok()
-                .flatten()
-                .map(|(host, port)| dispatcher::proxy::Proxy { host, port }),
-        };
         let parts = dispatcher::Parts {
             queue: self.queue.clone(),
             payloads: self.payloads.clone(),
@@ -356,7 +324,12 @@ impl Process {
         };
         Role::new(
             "dispatcher",
-            dispatcher::run(settings, parts, self.ready("dispatcher"), self.shutdown.clone()),
+            dispatcher::run(
+                settings::dispatcher(&self.config),
+                parts,
+                self.ready("dispatcher"),
+                self.shutdown.clone(),
+            ),
         )
     }
 
@@ -413,12 +386,15 @@ impl Process {
             rules: config.egress_rules(),
             retry: config.retry_policy(),
             longest_window: config.longest_window(),
+            has_origin: config.delivery.origin.is_some(),
+            verification: config.api.verification,
         };
         let parts = api::Parts {
             catalog: self.catalog.clone(),
             history: History::new(&self.catalog),
             replays: Replays::new(&self.catalog),
             log: self.log.clone(),
+            prober: Arc::new(Probe::new(&settings::dispatcher(config), self.clock.clone())),
             clock: self.clock.clone(),
         };
         let (ready, shutdown) = (self.ready("api"), self.shutdown.clone());

@@ -2,6 +2,8 @@
 
 use crate::failure::Failure;
 use crate::prepare::publishable;
+use dispatcher::gate::breaker::BreakerPolicy;
+use dispatcher::gate::limit::Bounds;
 use platform::announce::{Announcer, Writing};
 use platform::clock::Clock;
 use platform::config::{Config, Payloads, PayloadsKind, Prices, QueueKind, SpillBy};
@@ -53,4 +55,39 @@ pub fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
 pub fn packs(config: &Config) -> Option<Prices> {
     let priced = config.queue.kind == QueueKind::Sqs && config.payloads.kind == PayloadsKind::S3;
     (priced && config.retry.packs).then_some(config.payloads.prices)
+}
+
+/// How targets are sent to.
+pub fn dispatcher(config: &Config) -> dispatcher::Config {
+    let (delivery, breaker) = (&config.delivery, &config.breaker);
+    dispatcher::Config {
+        timeout: delivery.timeout.0,
+        connect_timeout: delivery.connect_timeout.0,
+        concurrency: delivery.concurrency,
+        per_target: Bounds::new(
+            delivery.per_target_min,
+            delivery.per_target_start,
+            delivery.per_target,
+        ),
+        tenant_share: delivery.tenant_share,
+        breaker: BreakerPolicy {
+            min_attempts: breaker.min_attempts,
+            share: breaker.share,
+            window: breaker.window.0,
+            open: breaker.open.0,
+            open_max: breaker.open_max.0,
+        },
+        dispatchers: delivery.dispatchers,
+        origin: delivery.origin.clone(),
+        response_limit: delivery.response_limit.0,
+        retry_after_cap: delivery.retry_after_cap.0,
+        retry: config.retry_policy(),
+        rules: config.egress_rules(),
+        // Checked when the configuration was loaded.
+        proxy: config
+            .proxy()
+            .ok()
+            .flatten()
+            .map(|(host, port)| dispatcher::proxy::Proxy { host, port }),
+    }
 }

@@ -2,6 +2,7 @@
 
 use schemas::egress::EgressRules;
 use schemas::schedule::RetryPolicy;
+use schemas::verification::Verification;
 use std::time::Duration;
 
 /// The API's configuration, checked before it comes here. No `Debug`: it holds the admin key.
@@ -23,6 +24,10 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// The longest retry window a target may ask for: its payloads are kept longer than that.
     pub longest_window: Duration,
+    /// Whether targets may be verified by the handshake of CloudEvents: it needs a name for us.
+    pub has_origin: bool,
+    /// How targets prove that they want deliveries which name no way. Unless it is `None`, all have to.
+    pub verification: Verification,
 }
 
 /// How published events are written: as the topic's readers expect.

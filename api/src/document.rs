@@ -8,7 +8,7 @@ use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
 use crate::{
     admin, dead_letters, deliveries, docs, endpoints, events, filters, replays, resend, subscriptions,
-    targets,
+    targets, verification,
 };
 use axum::Router;
 use http::StatusCode;
@@ -59,6 +59,7 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
     let routes = events::routes()
         .merge(endpoints::routes())
         .merge(targets::routes())
+        .merge(verification::routes())
         .merge(filters::routes())
         .merge(subscriptions::routes())
         .merge(deliveries::routes())

@@ -14,7 +14,7 @@ use http::StatusCode;
 use http::header::LOCATION;
 use platform::catalog::{Change, Endpoint, NewTarget};
 use schemas::ids::TargetId;
-use schemas::target::TargetState;
+use schemas::target::{RequestOptions, TargetState};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -149,6 +149,10 @@ async fn create_endpoint(
         state: match body.disabled {
             Some(true) => TargetState::Disabled,
             Some(false) | None => TargetState::Active,
+        },
+        request: RequestOptions {
+            verification: server.config.verification,
+            ..RequestOptions::default()
         },
         ..NewTarget::at(url)
     };

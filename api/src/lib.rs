@@ -39,6 +39,7 @@ mod target_fields;
 mod target_request;
 mod targets;
 mod text;
+mod verification;
 
 pub use config::{Config, Encoding};
 pub use document::openapi;
@@ -51,6 +52,7 @@ use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::event_log::{EventLog, LogError, NewRecord};
 use platform::history::History;
+use platform::prober::Prober;
 use platform::replays::Replays;
 use problem::Problem;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub struct Parts {
     pub replays: Replays,
     /// Where events go.
     pub log: Arc<dyn EventLog>,
+    /// Asks targets.
+    pub prober: Arc<dyn Prober>,
     /// The time.
     pub clock: Clock,
 }

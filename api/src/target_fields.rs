@@ -9,9 +9,11 @@ use crate::target_request::{
     SchemeBody, SignatureHeaderBody, TlsBody, TlsShown, change as changed, schemes, signature_headers, tls,
 };
 use crate::text::{Span, Time, plain};
+use crate::verification::{VerificationWord, allowed};
 use platform::catalog::{Change, NewTarget, Target, TargetPatch};
 use schemas::egress;
 use schemas::target::{RequestOptions, TargetState};
+use schemas::verification::Verification;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -34,7 +36,7 @@ const MOST_TIMEOUT: Duration = Duration::from_secs(60);
     "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "description": "order desk",
     "headers": {"x-shop": "42"}, "contact": "ops@example.com", "state": "active", "disabledReason": null, "rateLimit": 100,
     "retryPolicy": {"window": "1day", "first": "5s", "factor": 3.0, "max": "4h", "jitter": 0.2},
-    "timeout": "15s", "signature": ["v1"], "signatureHeaders": [], "tls": null, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
+    "timeout": "15s", "signature": ["v1"], "signatureHeaders": [], "tls": null, "verification": "none", "verifiedAt": null, "notProved": null, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
 pub struct TargetBody {
     /// Its id: a number below 2^53.
@@ -65,6 +67,13 @@ pub struct TargetBody {
     signature_headers: Vec<SignatureHeaderBody>,
     /// TLS of its own; null for the server's.
     tls: Option<TlsShown>,
+    /// How it proves that it wants deliveries.
+    #[schema(value_type = VerificationWord)]
+    verification: Verification,
+    /// When it last did; null where it never has, or not at this address.
+    verified_at: Option<Time>,
+    /// Why its last challenge proved nothing; null where it did.
+    not_proved: Option<String>,
     /// When it was made.
     created_at: Time,
     /// When it was last changed.
@@ -105,6 +114,9 @@ impl From<Target> for TargetBody {
                 .map(SignatureHeaderBody::from)
                 .collect(),
             tls: target.request.tls.map(TlsShown::from),
+            verification: target.request.verification,
+            verified_at: target.verified_at.map(Time),
+            not_proved: target.not_proved,
             created_at: Time(target.created_at),
             updated_at: Time(target.updated_at),
         }
@@ -157,6 +169,9 @@ pub struct NewTargetBody {
     signature_headers: Option<Vec<SignatureHeaderBody>>,
     /// TLS of its own.
     tls: Option<TlsBody>,
+    /// How it is to prove that it wants deliveries; the server's way when left out.
+    #[schema(value_type = Option<VerificationWord>)]
+    verification: Option<Verification>,
 }
 
 impl NewTargetBody {
@@ -171,6 +186,7 @@ impl NewTargetBody {
         }
         let schemes = schemes(&mut checks, self.signature);
         let signature_headers = signature_headers(&mut checks, self.signature_headers.unwrap_or_default());
+        let verification = allowed(&mut checks, self.verification, config);
         let tls = self.tls.map(|body| tls(&mut checks, body));
         let (tls, client_key) = tls.map_or((None, None), |(tls, key)| (Some(tls), key));
         let new = NewTarget {
@@ -192,6 +208,7 @@ impl NewTargetBody {
                 schemes,
                 signature_headers,
                 tls,
+                verification,
             },
             client_key,
         };
@@ -247,6 +264,10 @@ pub struct TargetPatchBody {
     #[serde(default, deserialize_with = "change")]
     #[schema(value_type = Option<TlsBody>)]
     tls: Change<Option<TlsBody>>,
+    /// How it is to prove that it wants deliveries; it is asked anew.
+    #[serde(default, deserialize_with = "change")]
+    #[schema(value_type = VerificationWord, required = false)]
+    verification: Change<Verification>,
 }
 
 impl TargetPatchBody {
@@ -283,6 +304,10 @@ impl TargetPatchBody {
                 signature_headers(&mut checks, given.unwrap_or_default())
             }),
             tls: changed(self.tls, |given| given.map(|body| tls(&mut checks, body))),
+            verification: match self.verification {
+                Change::Keep => Change::Keep,
+                Change::Set(method) => Change::Set(allowed(&mut checks, Some(method), config)),
+            },
         };
         checks.finish()?;
         Ok(patch)

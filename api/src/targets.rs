@@ -7,6 +7,7 @@ use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
 use crate::target_fields::{NewTargetBody, TargetBody, TargetPatchBody, TargetWithSecret};
 use crate::text::{Span, Time};
+use crate::verification::challenged;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
@@ -68,7 +69,7 @@ async fn create_target(
     let new = body.check(&server.config)?;
     let (target, secret) = server.parts.catalog.create_target(&caller.tenant, new).await?;
     let location = format!("{}/webhooks/targets/{}", server.config.base_path, target.id);
-    let target = target.into();
+    let target = challenged(&server, &caller, target).await.into();
     Ok((
         StatusCode::CREATED,
         [(LOCATION, location)],
@@ -114,7 +115,7 @@ async fn patch_target(
         .catalog
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
-    Ok(Json(target.into()))
+    Ok(Json(challenged(&server, &caller, target).await.into()))
 }
 
 /// Delete a target

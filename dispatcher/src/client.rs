@@ -107,6 +107,20 @@ impl HttpClient {
         tls: Option<&OwnTls>,
         timeout: Duration,
     ) -> Result<Answer, AttemptError> {
+        let (_, answer) = self.ask(request, tls, timeout).await?;
+        Ok(answer)
+    }
+
+    /// The same for a request of any kind, with all the answer's headers.
+    ///
+    /// # Errors
+    /// Why there was no answer.
+    pub async fn ask(
+        &self,
+        request: Request<Full<Bytes>>,
+        tls: Option<&OwnTls>,
+        timeout: Duration,
+    ) -> Result<(HeaderMap, Answer), AttemptError> {
         match tokio::time::timeout(timeout, self.exchange(request, tls)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout),
@@ -117,7 +131,7 @@ impl HttpClient {
         &self,
         request: Request<Full<Bytes>>,
         tls: Option<&OwnTls>,
-    ) -> Result<Answer, AttemptError> {
+    ) -> Result<(HeaderMap, Answer), AttemptError> {
         let sent = match tls {
             None => self.client.request(request),
             Some(tls) => self.own(tls).await?.request(request),
@@ -130,12 +144,13 @@ impl HttpClient {
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
         let excerpt = self.read(body).await?;
-        Ok(Answer {
+        let answer = Answer {
             status: head.status.as_u16(),
             retry_after,
             headers: kept(&head.headers),
             excerpt,
-        })
+        };
+        Ok((head.headers, answer))
     }
 
     /// The pool of a target with TLS of its own. What cannot be used was refused when it was set.

@@ -34,6 +34,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// What may be dialled.
     pub rules: EgressRules,
+    /// The name that we go by with targets that are verified by the handshake of CloudEvents.
+    pub origin: Option<String>,
     /// Through what targets are reached, if not directly.
     pub proxy: Option<Proxy>,
 }

@@ -60,6 +60,8 @@ pub struct Dispatch {
     pub timeout: Duration,
     /// How many dispatchers share the targets' rate limits.
     pub dispatchers: u32,
+    /// The name that we go by with targets.
+    pub origin: Option<String>,
 }
 
 impl Dispatch {
@@ -75,6 +77,9 @@ impl Dispatch {
         };
         let target = match self.targets.get(delivery.target).await {
             Ok(Some(target)) if target.details.state == TargetState::Active => target,
+            Ok(Some(target)) if target.details.state == TargetState::Unverified => {
+                return self.is_unverified(delivery, &target);
+            }
             Ok(Some(_) | None) => {
                 self.ended(&delivery, DeliveryStatus::Canceled);
                 return Step::Done;
@@ -128,7 +133,7 @@ impl Dispatch {
     ) -> Step {
         let started_at = self.clock.now();
         let started = Instant::now();
-        let answer = match request::build(target, &delivery, payload, started_at) {
+        let answer = match request::build(target, &delivery, payload, started_at, self.origin.as_deref()) {
             Some(request) => {
                 metrics::gauge!(names::INFLIGHT_DELIVERIES).increment(1.0);
                 let timeout = target.details.timeout.unwrap_or(self.timeout);

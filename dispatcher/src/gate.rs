@@ -79,6 +79,8 @@ pub enum Why {
     Tenant,
     /// Retries have their share of the attempts.
     Retries,
+    /// The target has yet to prove that it wants deliveries.
+    Unverified,
     /// Something of ours is away.
     Ours,
 }
@@ -94,6 +96,7 @@ impl Why {
             Self::Target => "target",
             Self::Tenant => "tenant",
             Self::Retries => "retries",
+            Self::Unverified => "unverified",
             Self::Ours => "ours",
         }
     }

@@ -13,6 +13,7 @@
 //! | [`gate`] | one target's limit, breaker, `Retry-After` and rate limit: pure decisions |
 //! | [`targets`] | what is remembered of a target, ready to send |
 //! | [`payload`] | the payload, wherever it is |
+//! | [`probe`] | requests that are no deliveries: challenges and tests |
 //! | [`request`] | headers and signature |
 //! | [`client`] | the POST, under one deadline |
 //! | [`guard`] | which address may be dialled |
@@ -30,6 +31,7 @@ pub mod guard;
 pub mod lane;
 pub mod payload;
 pub mod permits;
+pub mod probe;
 pub mod proxy;
 pub mod request;
 pub mod resolver;
@@ -49,6 +51,7 @@ use platform::event_log::EventLog;
 use platform::follow::Follower;
 use platform::payload_store::PayloadStore;
 use platform::report::Reporter;
+use probe::{Asking, Probe};
 use std::sync::Arc;
 use std::time::Duration;
 use targets::Targets;
@@ -82,17 +85,22 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let permits = Permits::new(config.gate_rules(), config.shares());
+    let asking = Asking {
+        catalog: parts.catalog.catalog().clone(),
+        prober: Probe::new(&config, parts.clock.clone()),
+    };
     let dispatch = Arc::new(Dispatch {
         targets: Targets::new(parts.catalog),
         payloads: Payloads::new(parts.payloads, parts.log),
         client: HttpClient::new(&config),
         permits: permits.clone(),
         reporter: parts.reporter,
-        clock: parts.clock,
+        clock: parts.clock.clone(),
         retry: config.retry.clone(),
         retry_after_cap: config.retry_after_cap,
         timeout: config.timeout,
         dispatchers: config.dispatchers,
+        origin: config.origin.clone(),
     });
     let (fast, slow) = (config.fast(), config.slow());
     let visibility = config.visibility();
@@ -109,7 +117,8 @@ pub async fn run(
     tokio::join!(
         dispatching.run(shutdown.clone()),
         slow.run(shutdown.clone()),
-        tidying
+        tidying,
+        asking.run(&shutdown)
     );
     Ok(())
 }

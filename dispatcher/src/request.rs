@@ -8,6 +8,7 @@ use http_body_util::Full;
 use schemas::delivery::Delivery;
 use schemas::signature::sign_by;
 use schemas::time::Millis;
+use schemas::verification::{REQUEST_ORIGIN, Verification};
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -17,17 +18,21 @@ const WEBHOOK_DELIVERY_ID: HeaderName = HeaderName::from_static("webhook-deliver
 const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 const WEBHOOK_ORIGINAL_ID: HeaderName = HeaderName::from_static("webhook-original-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static(REQUEST_ORIGIN);
 
 /// `hookwright/<version>`.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("hookwright/", env!("CARGO_PKG_VERSION")));
+pub(crate) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("hookwright/", env!("CARGO_PKG_VERSION")));
 
-/// The signed request of one attempt at `now`, or `None` if the target's address is not a URI.
+/// The signed request of one attempt at `now`, or `None` if the target's address is not a URI. `origin` is the name
+/// that targets verified by the handshake of CloudEvents are told with each delivery.
 #[must_use]
 pub fn build(
     target: &ReadyTarget,
     delivery: &Delivery,
     payload: Bytes,
     now: Millis,
+    origin: Option<&str>,
 ) -> Option<Request<Full<Bytes>>> {
     let id = delivery.event_id.as_str();
     let timestamp = now.unix_seconds();
@@ -48,6 +53,9 @@ pub fn build(
     }
     if let Some(traceparent) = &delivery.traceparent {
         headers.insert(TRACEPARENT, value(traceparent));
+    }
+    if let (Verification::CloudEvents, Some(origin)) = (options.verification, origin) {
+        headers.insert(WEBHOOK_REQUEST_ORIGIN, value(origin));
     }
     headers.extend(
         target
@@ -178,7 +186,14 @@ mod tests {
             details,
         };
         let payload = Bytes::from_static(b"{ \"a\" : 1 }");
-        let request = build(&target, &delivery(), payload.clone(), Millis(1_700_000_000_999)).unwrap();
+        let request = build(
+            &target,
+            &delivery(),
+            payload.clone(),
+            Millis(1_700_000_000_999),
+            None,
+        )
+        .unwrap();
         assert_eq!(request.method(), "POST");
         assert_eq!(request.uri(), "https://example.com/hook?x=1");
         let header = |name: &str| request.headers()[name].to_str().unwrap().to_owned();

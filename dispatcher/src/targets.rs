@@ -45,6 +45,19 @@ pub struct ReadyTarget {
     pub tls: Option<OwnTls>,
 }
 
+impl ReadyTarget {
+    /// A target as the catalog has it.
+    #[must_use]
+    pub fn new(details: TargetDetails) -> Self {
+        Self {
+            uri: details.url.parse().ok(),
+            headers: request::own_headers(&details.headers),
+            tls: OwnTls::of(&details),
+            details,
+        }
+    }
+}
+
 /// The targets of the catalog, remembered.
 pub struct Targets {
     catalog: Arc<Follower>,
@@ -80,16 +93,7 @@ impl Targets {
         let changed = || self.catalog.target_changed(id);
         let load = async {
             let details = self.catalog.catalog().target_details(id).await?;
-            Ok(details.map(|details| {
-                let uri = details.url.parse().ok();
-                let headers = request::own_headers(&details.headers);
-                Arc::new(ReadyTarget {
-                    tls: OwnTls::of(&details),
-                    details,
-                    uri,
-                    headers,
-                })
-            }))
+            Ok(details.map(|details| Arc::new(ReadyTarget::new(details))))
         };
         self.targets.get(&id, changed, load).await
     }

@@ -9,8 +9,9 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `tenants`, `targets`, `filters`, `subscriptions`, `endpoints` | what the API does |
+//! | `tenants`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
+//! | `verification` | which targets are to prove themselves, and what came of it |
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
@@ -27,9 +28,11 @@ mod migrate;
 mod notices;
 mod rates;
 mod subscriptions;
+mod target_secrets;
 mod targets;
 mod tenants;
 pub mod types;
+mod verification;
 
 pub use health::{Health, HealthChange};
 pub use notices::{News, NoticeKind, TargetNews};

@@ -15,6 +15,7 @@
 //! | [`aws`] | what SQS and S3 share: credentials, region, endpoint, HTTP client, errors in words |
 //! | [`follow`] | what the delivery path remembers of the catalog, and how it hears of changes |
 //! | [`announce`] | telling a tenant: operational events |
+//! | [`prober`] | port: a request to a target that is no delivery, a challenge or a test |
 //! | [`report`] | telling history, without waiting for it |
 //! | [`catalog`] | tenants, keys, targets, filters, subscriptions (Postgres, or SQLite) |
 //! | [`history`] | events, deliveries, attempts (Postgres, or SQLite) |
@@ -38,6 +39,7 @@ pub mod history;
 pub mod payload_store;
 pub mod plain;
 pub mod ports;
+pub mod prober;
 pub mod replays;
 pub mod report;
 pub mod secrets;

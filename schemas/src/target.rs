@@ -6,6 +6,7 @@ use crate::schedule::RetryPolicy;
 use crate::signature::compatible::SignatureHeader;
 use crate::signature::v1a::SigningPair;
 use crate::time::Millis;
+use crate::verification::Verification;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -89,6 +90,8 @@ pub struct RequestOptions {
     pub signature_headers: Vec<SignatureHeader>,
     /// Whom to trust, and who we are, in TLS.
     pub tls: Option<TlsOptions>,
+    /// How it is to prove that it wants deliveries.
+    pub verification: Verification,
 }
 
 impl Default for RequestOptions {
@@ -97,6 +100,7 @@ impl Default for RequestOptions {
             schemes: vec![Scheme::V1],
             signature_headers: Vec::new(),
             tls: None,
+            verification: Verification::None,
         }
     }
 }

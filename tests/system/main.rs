@@ -38,6 +38,7 @@ mod queue_invariants;
 mod replay;
 mod soak;
 mod told;
+mod verification;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

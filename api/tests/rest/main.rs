@@ -12,4 +12,5 @@ mod replays;
 mod resources;
 mod target_requests;
 mod targets;
+mod verification;
 mod world;

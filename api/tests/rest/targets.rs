@@ -38,6 +38,7 @@ async fn a_target_is_made_read_changed_listed_and_deleted() {
             "contact": "ops@example.com", "state": "active", "disabledReason": null, "rateLimit": 100, "timeout": "2s",
             "retryPolicy": {"window": "1h", "first": "5s", "factor": 2.0, "max": "4h", "jitter": 0.2},
             "signature": ["v1"], "signatureHeaders": [], "tls": null,
+            "verification": "none", "verifiedAt": null, "notProved": null,
             "createdAt": made["createdAt"], "updatedAt": made["updatedAt"],
         })
     );

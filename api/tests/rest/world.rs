@@ -13,6 +13,7 @@ use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
 use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
 use platform::history::History;
+use platform::prober::{NotProved, Prober, Tested};
 use platform::replays::Replays;
 use platform::secrets::Sealer;
 use platform::sqlite;
@@ -21,8 +22,11 @@ use schemas::egress::EgressRules;
 use schemas::event::Position;
 use schemas::ids::Tenant;
 use schemas::schedule::RetryPolicy;
+use schemas::target::TargetDetails;
 use schemas::time::Millis;
+use schemas::verification::Verification;
 use serde_json::Value;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -144,6 +148,7 @@ pub struct World {
     pub catalog: Catalog,
     pub history: History,
     pub log: Arc<Log>,
+    pub answers: Arc<Answers>,
     pub key: String,
     client: Client<HttpConnector, Full<Bytes>>,
     pub shutdown: CancellationToken,
@@ -164,6 +169,33 @@ pub fn config() -> Config {
         rules: EgressRules::default(),
         retry: RetryPolicy::default(),
         longest_window: LONGEST_WINDOW,
+        has_origin: false,
+        verification: Verification::None,
+    }
+}
+
+/// Targets that answer challenges and tests as they are told to.
+#[derive(Default)]
+pub struct Answers {
+    /// Why they prove nothing; without it they prove themselves.
+    pub refusal: Mutex<Option<NotProved>>,
+    /// How often they were asked.
+    pub asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Prober for Answers {
+    async fn challenge(&self, _: &TargetDetails) -> Result<(), NotProved> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    async fn test(&self, _: &TargetDetails) -> Tested {
+        Tested {
+            answer: Ok(418),
+            excerpt: Some("short and stout".to_owned()),
+            took: Duration::from_millis(7),
+        }
     }
 }
 
@@ -191,6 +223,7 @@ impl World {
             appended: Mutex::default(),
         });
         log.provision(&[TOPIC.to_owned()]).await.unwrap();
+        let answers = Arc::<Answers>::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let root = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -199,6 +232,7 @@ impl World {
             history: history.clone(),
             replays: Replays::new(&catalog),
             log: log.clone(),
+            prober: answers.clone(),
             clock,
         };
         let running = tokio::spawn(api::run(config, parts, listener, shutdown.clone()));
@@ -207,6 +241,7 @@ impl World {
             catalog,
             history,
             log,
+            answers,
             key: String::new(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             shutdown,

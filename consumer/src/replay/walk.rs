@@ -59,17 +59,17 @@ pub(super) struct Step {
 
 /// A replay's way.
 pub(super) enum Walk {
-    Log(LogWalk),
-    History(HistoryWalk),
+    Log(Box<LogWalk>),
+    History(Box<HistoryWalk>),
 }
 
 impl Walk {
     /// Begins where the replay stands.
     pub(super) async fn open(work: &Work, replay: &Replay) -> Result<Self, Stop> {
         Ok(match replay.which {
-            Which::Missed | Which::All => Self::Log(LogWalk::open(work, replay).await?),
+            Which::Missed | Which::All => Self::Log(Box::new(LogWalk::open(work, replay).await?)),
             Which::Failed | Which::Exhausted | Which::One => {
-                Self::History(HistoryWalk::open(work, replay).await?)
+                Self::History(Box::new(HistoryWalk::open(work, replay).await?))
             }
         })
     }

@@ -1,8 +1,8 @@
 //! A delivery asks for its permit, or waits: which is not an attempt.
 
 use super::{Dispatch, Step, next_try, out};
-use crate::gate::Ask;
 use crate::gate::bucket::Rate;
+use crate::gate::{Ask, Why};
 use crate::permits::{Entrant, Entry, Permit, put_off};
 use crate::targets::ReadyTarget;
 use platform::delivery_queue::{MAX_DELAY, OutMessage};
@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// Within this of its end a retry window is over, as in `schemas::schedule`.
 const END_MARGIN: Duration = Duration::from_secs(1);
+/// When a delivery comes back whose target has yet to prove itself.
+const UNVERIFIED: Duration = Duration::from_secs(300);
 /// The soonest that a delivery comes back which has to wait.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
@@ -26,7 +28,7 @@ impl Dispatch {
         slow: bool,
     ) -> Result<Permit, Step> {
         let now = self.clock.now();
-        let end = delivery.accepted_at.plus(self.policy(target).window);
+        let end = self.end(delivery, target);
         let rate = target.details.rate_limit;
         let ask = Ask {
             rate: rate.map(|limit| Rate::share(limit, self.dispatchers)),
@@ -58,6 +60,22 @@ impl Dispatch {
                 Step::Retry(given_up(delivery.clone(), why.word(), now))
             }
         })
+    }
+
+    /// When a delivery's retry window ends.
+    fn end(&self, delivery: &Delivery, target: &ReadyTarget) -> Millis {
+        delivery.window_start().plus(self.policy(target).window)
+    }
+
+    /// Back for a while: the target has to prove itself first, be it anew at another address.
+    pub(super) fn is_unverified(&self, delivery: Delivery, target: &ReadyTarget) -> Step {
+        let (now, end) = (self.clock.now(), self.end(&delivery, target));
+        if now.plus(END_MARGIN) >= end {
+            return Step::Retry(given_up(delivery, "unverified", now));
+        }
+        put_off(Why::Unverified);
+        let due_at = now.plus(UNVERIFIED).min(end);
+        Step::Retry(postponed(delivery, now, due_at))
     }
 
     /// Back for a while: what is missing is ours, and no affair of the target's.

@@ -44,6 +44,7 @@ pub fn config(rules: EgressRules) -> Config {
             open_max: Duration::from_secs(300),
         },
         dispatchers: 1,
+        origin: None,
         response_limit: 16 * 1024,
         retry_after_cap: Duration::from_secs(3600),
         retry: RetryPolicy::default(),

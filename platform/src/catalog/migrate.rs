@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0006_target_health.sql"),
     ),
     (7, "replays", include_str!("../../migrations/0007_replays.sql")),
+    (
+        8,
+        "verification",
+        include_str!("../../migrations/0008_verification.sql"),
+    ),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at

@@ -4,23 +4,21 @@ use super::db::{self, Write, broken, is_reference};
 use super::health::begin_anew;
 use super::rates::{rate, rate_by};
 use super::tenants::{no_tenant, page_of};
+use super::verification::{first_asked, provable};
 use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
-use crate::secrets::{new_whsec, random_bytes};
+use crate::secrets::new_whsec;
 use schemas::ids::{SubscriptionId, TargetId, Tenant};
 use schemas::rate::Period;
-use schemas::signature::v1a::SEED_BYTES;
-use schemas::target::{RequestOptions, Scheme, SecretText, SigningKey, TargetState};
+use schemas::target::{RequestOptions, TargetState};
+use schemas::time::Millis;
+use schemas::verification::Verification;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;
 
-/// How many secrets of one target may sign at the same time: each adds a signature to every
-/// request's header.
-pub const MAX_LIVE_SECRETS: usize = 10;
-
 /// What [`target_row`] reads, in its order.
 const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
-     timeout_ms, created_at, updated_at, request, disabled_reason";
+     timeout_ms, created_at, updated_at, request, disabled_reason, verified_at, not_proved";
 
 impl Catalog {
     /// Makes a target; returns its secret (`whsec_…`) too, which cannot be shown again.
@@ -47,18 +45,21 @@ impl Catalog {
         new: NewTarget,
     ) -> Result<(Target, String), CatalogError> {
         let now = self.clock.now();
+        let state = provable(new.state, new.request.verification, None);
         let mut target = Target {
             id: TargetId(0),
             url: new.url,
             description: new.description,
             headers: new.headers,
             contact: new.contact,
-            state: new.state,
+            state,
             disabled_reason: None,
             rate_limit: new.rate_limit,
             retry: new.retry,
             timeout: new.timeout,
             request: new.request,
+            verified_at: None,
+            not_proved: None,
             created_at: now,
             updated_at: now,
         };
@@ -66,8 +67,8 @@ impl Catalog {
             target.id = TargetId(self.next_id());
             let made = sqlx::query(
                 "INSERT INTO targets (tenant, id, url, description, headers, contact, state, rate_limit, \
-                 rate_limit_minute, retry, timeout_ms, created_at, updated_at, request, client_key) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                 rate_limit_minute, retry, timeout_ms, created_at, updated_at, request, client_key, ask_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) \
                  ON CONFLICT (id) DO NOTHING",
             )
             .bind(tenant.as_str())
@@ -85,6 +86,7 @@ impl Catalog {
             .bind(now.0)
             .bind(json(&target.request)?)
             .bind(self.sealed_key(new.client_key.as_ref()))
+            .bind(first_asked(&target, now))
             .execute(write.on())
             .await
             .map_err(no_tenant)?
@@ -97,45 +99,6 @@ impl Catalog {
             }
         }
         Err(no_free_id())
-    }
-
-    async fn insert_secret(
-        &self,
-        write: &mut Write,
-        target: TargetId,
-        key: &SigningKey,
-    ) -> Result<(), CatalogError> {
-        sqlx::query("INSERT INTO target_secrets (target, id, sealed) VALUES ($1, $2, $3)")
-            .bind(target.0)
-            .bind(self.next_id())
-            .bind(self.sealer.seal(key.as_bytes()))
-            .execute(write.on())
-            .await?;
-        Ok(())
-    }
-
-    /// Gives each secret of a target that is to sign by `v1a` the pair that does it, where it has none.
-    async fn add_pairs(&self, write: &mut Write, target: &Target) -> Result<(), CatalogError> {
-        if !target.request.schemes.contains(&Scheme::V1a) {
-            return Ok(());
-        }
-        let rows = sqlx::query("SELECT id FROM target_secrets WHERE target = $1 AND sealed_seed IS NULL")
-            .bind(target.id.0)
-            .fetch_all(write.on())
-            .await?;
-        for row in rows {
-            sqlx::query("UPDATE target_secrets SET sealed_seed = $1 WHERE target = $2 AND id = $3")
-                .bind(self.sealer.seal(&random_bytes::<SEED_BYTES>()))
-                .bind(target.id.0)
-                .bind(row.try_get::<i64, _>(0)?)
-                .execute(write.on())
-                .await?;
-        }
-        Ok(())
-    }
-
-    fn sealed_key(&self, key: Option<&SecretText>) -> Option<Vec<u8>> {
-        key.map(|key| self.sealer.seal(key.reveal().as_bytes()))
     }
 
     /// Looks a target up.
@@ -216,10 +179,21 @@ impl Catalog {
             Change::Set(None) => (None, Some(None)),
             Change::Set(Some((tls, key))) => (Some(tls), Some(key)),
         };
-        let state = patch.state.apply(old.state);
+        let verification = patch.verification.apply(old.request.verification);
+        let url = patch.url.apply(old.url.clone());
+        // What was proved was that address, in that way.
+        let is_asked_anew = url != old.url || verification != old.request.verification;
+        let verified_at = old.verified_at.filter(|_| !is_asked_anew);
+        let needs_none_now =
+            verification == Verification::None && old.request.verification != Verification::None;
+        let state = match patch.state.apply(old.state) {
+            // It was so only for want of a proof that nobody asks for any more.
+            TargetState::Unverified if needs_none_now => TargetState::Active,
+            state => provable(state, verification, verified_at),
+        };
         let new = Target {
             id,
-            url: patch.url.apply(old.url),
+            url,
             description: patch.description.apply(old.description),
             headers: patch.headers.apply(old.headers),
             contact: patch.contact.apply(old.contact),
@@ -232,14 +206,17 @@ impl Catalog {
                 schemes: patch.schemes.apply(old.request.schemes),
                 signature_headers: patch.signature_headers.apply(old.request.signature_headers),
                 tls,
+                verification,
             },
+            verified_at,
+            not_proved: old.not_proved.filter(|_| !is_asked_anew),
             created_at: old.created_at,
             updated_at: old.updated_at,
         };
         sqlx::query(
             "UPDATE targets SET url = $1, description = $2, headers = $3, contact = $4, state = $5, \
              disabled_reason = $6, rate_limit = $7, rate_limit_minute = $8, retry = $9, timeout_ms = $10, \
-             request = $11 WHERE id = $12",
+             request = $11, verified_at = $12, not_proved = $13 WHERE id = $14",
         )
         .bind(&new.url)
         .bind(new.description.as_deref())
@@ -252,9 +229,18 @@ impl Catalog {
         .bind(new.retry.as_ref().map(json).transpose()?)
         .bind(new.timeout.map(whole_millis))
         .bind(json(&new.request)?)
+        .bind(new.verified_at.map(|at| at.0))
+        .bind(new.not_proved.as_deref())
         .bind(id.0)
         .execute(write.on())
         .await?;
+        if is_asked_anew {
+            sqlx::query("UPDATE targets SET ask_at = $1 WHERE id = $2")
+                .bind(first_asked(&new, self.clock.now()))
+                .bind(id.0)
+                .execute(write.on())
+                .await?;
+        }
         if let Some(key) = client_key {
             sqlx::query("UPDATE targets SET client_key = $1 WHERE id = $2")
                 .bind(self.sealed_key(key.as_ref()))
@@ -321,52 +307,6 @@ impl Catalog {
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await
     }
-
-    /// Gives a target a new secret (`whsec_…`), returned this once; the old ones sign too until
-    /// `overlap` from now, or until they would have ended anyway.
-    ///
-    /// # Errors
-    /// `Conflict` when 10 would still sign beside it; `NotFound`.
-    pub async fn rotate_secret(
-        &self,
-        tenant: &Tenant,
-        id: TargetId,
-        overlap: Duration,
-    ) -> Result<String, CatalogError> {
-        let now = self.clock.now();
-        let mut write = self.db.begin().await?;
-        let target = self.lock_target(&mut write, tenant, id).await?;
-        sqlx::query(
-            "UPDATE target_secrets SET expires_at = $1 \
-             WHERE target = $2 AND (expires_at IS NULL OR expires_at > $1)",
-        )
-        .bind(now.plus(overlap).0)
-        .bind(id.0)
-        .execute(write.on())
-        .await?;
-        sqlx::query("DELETE FROM target_secrets WHERE target = $1 AND expires_at <= $2")
-            .bind(id.0)
-            .bind(now.0)
-            .execute(write.on())
-            .await?;
-        let live: i64 = sqlx::query("SELECT COUNT(*) FROM target_secrets WHERE target = $1")
-            .bind(id.0)
-            .fetch_one(write.on())
-            .await?
-            .try_get(0)?;
-        if live >= MAX_LIVE_SECRETS as i64 {
-            return Err(CatalogError::Conflict(format!(
-                "{live} secrets of this target sign already, the most there may be: wait until one ends, or \
-                 rotate with a shorter overlap"
-            )));
-        }
-        let (secret, key) = new_whsec();
-        self.insert_secret(&mut write, id, &key).await?;
-        self.add_pairs(&mut write, &target).await?;
-        write.changed(tenant, Some(id)).await?;
-        self.commit(write).await?;
-        Ok(secret)
-    }
 }
 
 /// The subscriptions a query finds for one id.
@@ -414,6 +354,8 @@ fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
         updated_at: db::millis(row, 11)?,
         request: from_json(row, 12)?.unwrap_or_default(),
         disabled_reason: row.try_get(13)?,
+        verified_at: row.try_get::<Option<i64>, _>(14)?.map(Millis),
+        not_proved: row.try_get(15)?,
     })
 }
 

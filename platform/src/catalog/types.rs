@@ -6,6 +6,7 @@ use schemas::schedule::RetryPolicy;
 use schemas::signature::compatible::SignatureHeader;
 use schemas::target::{RequestOptions, Scheme, SecretText, TargetState, TlsOptions};
 use schemas::time::Millis;
+use schemas::verification::Verification;
 use std::time::Duration;
 
 /// Why the catalog could not do what was asked.
@@ -109,8 +110,12 @@ pub struct Target {
     pub retry: Option<RetryPolicy>,
     /// Its own time limit for one attempt.
     pub timeout: Option<Duration>,
-    /// How requests are signed, and TLS.
+    /// How requests are signed, TLS, and how it proves itself.
     pub request: RequestOptions,
+    /// When it last proved that it wants deliveries; `None` where it never did, or not at this address.
+    pub verified_at: Option<Millis>,
+    /// Why its last challenge proved nothing, in words.
+    pub not_proved: Option<String>,
     /// When it was made.
     pub created_at: Millis,
     /// When it was last changed.
@@ -186,6 +191,8 @@ pub struct TargetPatch {
     pub signature_headers: Change<Vec<SignatureHeader>>,
     /// See [`RequestOptions::tls`]; with the private key of the client certificate, if there is one.
     pub tls: Change<Option<(TlsOptions, Option<SecretText>)>>,
+    /// See [`RequestOptions::verification`].
+    pub verification: Change<Verification>,
 }
 
 /// A filter: the event types somebody wants.

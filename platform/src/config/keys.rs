@@ -6,6 +6,7 @@ use super::units::{MaybeSpan, Size, Span};
 use ipnet::IpNet;
 use schemas::egress::hosts::HostPattern;
 use schemas::schedule::RetryPolicy;
+use schemas::verification::Verification;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub struct Api {
     pub listen: SocketAddr,
     pub base_path: String,
     pub admin_key: Option<String>,
+    pub verification: Verification,
 }
 
 /// `[ops]`.
@@ -214,6 +216,7 @@ pub struct Delivery {
     pub allow_hosts: Vec<HostPattern>,
     pub deny_networks: Vec<IpNet>,
     pub proxy: Option<String>,
+    pub origin: Option<String>,
 }
 
 /// `[breaker]`.

@@ -17,3 +17,4 @@ mod store;
 mod subscriptions;
 mod targets;
 mod tenants;
+mod verification;

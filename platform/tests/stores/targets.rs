@@ -59,6 +59,7 @@ fn full_target() -> NewTarget {
                 ca: None,
                 client_certificate: Some("CERTIFICATE".to_owned()),
             }),
+            ..RequestOptions::default()
         },
         client_key: Some(SecretText::new("KEY".to_owned())),
     }
