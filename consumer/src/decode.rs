@@ -78,18 +78,15 @@ impl TopicDecoders {
         self.topics.keys().map(|name| name.to_string()).collect()
     }
 
-    /// Decodes a record and settles its id, tenant and content type. A registry that is away is
-    /// waited for.
-    pub async fn decode(&self, record: &Record, now: Millis) -> Decoded {
+    /// Decodes a record and settles its id, tenant and content type; `None` where its schema has to be
+    /// asked for.
+    pub fn decode_now(&self, record: &Record, now: Millis) -> Option<Decoded> {
         let Some(decoder) = self.topics.get(&record.position.topic) else {
-            return Decoded::Poison(Poison::new(
-                "unknown_topic",
-                "this topic is not configured".to_owned(),
-            ));
+            return Some(unknown_topic());
         };
         let topic = &decoder.topic;
         let value = &record.value;
-        let decoded = match topic.framing {
+        let read = match topic.framing {
             Framing::Raw => match decoder.schemas.first() {
                 Some(writer) => writer.read(value),
                 None => avro::decode_raw(value),
@@ -98,31 +95,30 @@ impl TopicDecoders {
             Framing::SingleObject => {
                 avro::decode_single_object(value, &decoder.schemas).map_err(|error| poison(&error))
             }
-            Framing::Confluent => match avro::confluent_schema_id(value) {
-                Ok((id, datum)) => self.by_writer(decoder, SchemaKey::Id(id), &datum).await,
-                Err(error) => Err(poison(&error)),
-            },
-            Framing::Header => match key_in_header(topic, record) {
-                Ok(key) => self.by_writer(decoder, key, value).await,
+            Framing::Confluent | Framing::Header => match named_schema(topic, record) {
+                Ok((key, datum)) => {
+                    let schema = self.writers.known(decoder.number, key)?;
+                    schema.read(&datum).map_err(|error| poison(&error))
+                }
                 Err(poison) => Err(poison),
             },
         };
-        let event = decoded.and_then(|event| {
-            let headers = header_fields(record)?;
-            accept(
-                event,
-                &headers,
-                &topic.tenant,
-                record.position.clone(),
-                record.timestamp,
-                now,
-            )
-            .map_err(|error| Poison::new(error.class(), error.to_string()))
-        });
-        match event {
-            Ok(event) => Decoded::Event(event),
-            Err(poison) => Decoded::Poison(poison),
+        Some(settled(read, topic, record, now))
+    }
+
+    /// The same, where a registry that is away is waited for.
+    pub async fn decode(&self, record: &Record, now: Millis) -> Decoded {
+        if let Some(decoded) = self.decode_now(record, now) {
+            return decoded;
         }
+        let Some(decoder) = self.topics.get(&record.position.topic) else {
+            return unknown_topic();
+        };
+        let read = match named_schema(&decoder.topic, record) {
+            Ok((key, datum)) => self.by_writer(decoder, key, &datum).await,
+            Err(poison) => Err(poison),
+        };
+        settled(read, &decoder.topic, record, now)
     }
 
     async fn by_writer(
@@ -170,6 +166,42 @@ fn schemas_of(topic: &Topic) -> Result<Vec<WriterSchema>, DecoderError> {
         schemas.push(schema);
     }
     Ok(schemas)
+}
+
+fn unknown_topic() -> Decoded {
+    Decoded::Poison(Poison::new(
+        "unknown_topic",
+        "this topic is not configured".to_owned(),
+    ))
+}
+
+/// The schema that a record names, and its datum.
+fn named_schema(topic: &Topic, record: &Record) -> Result<(SchemaKey, Bytes), Poison> {
+    if topic.framing == Framing::Header {
+        return Ok((key_in_header(topic, record)?, record.value.clone()));
+    }
+    let (id, datum) = avro::confluent_schema_id(&record.value).map_err(|error| poison(&error))?;
+    Ok((SchemaKey::Id(id), datum))
+}
+
+/// What was read as an event, with what its headers and its place say.
+fn settled(read: Result<WebhookEvent, Poison>, topic: &Topic, record: &Record, now: Millis) -> Decoded {
+    let event = read.and_then(|event| {
+        let headers = header_fields(record)?;
+        accept(
+            event,
+            &headers,
+            &topic.tenant,
+            record.position.clone(),
+            record.timestamp,
+            now,
+        )
+        .map_err(|error| Poison::new(error.class(), error.to_string()))
+    });
+    match event {
+        Ok(event) => Decoded::Event(event),
+        Err(poison) => Decoded::Poison(poison),
+    }
 }
 
 fn key_in_header(topic: &Topic, record: &Record) -> Result<SchemaKey, Poison> {

@@ -1,8 +1,12 @@
 //! The consumer's loop: begin records in order, finish them in any order, store what may be stored.
+//!
+//! What a record needs no wait for is done in the loop itself. Deliveries of neighbours share a task, as far
+//! as they fit one turn at the queue; what has to wait for anything else has a task of its own.
 
 use crate::RunError;
 use crate::assignments::{Assignments, Begun};
-use crate::enqueue::Enqueue;
+use crate::enqueue::{Begin, Enqueue, Left};
+use crate::fan_out::{Fits, Ready, Unsent};
 use crate::under_way::{Share, UnderWay};
 use platform::delivery_queue::{DeliveryQueue, QueueName};
 use platform::event_log::{LogError, LogEvent, LogReader, Record};
@@ -20,11 +24,30 @@ const SHOWN: Duration = Duration::from_secs(5);
 
 static READING: Outage = Outage::new("event log (read)");
 
-/// A record that finished.
-struct Finished {
+/// A record that has begun and not finished.
+struct Going {
+    record: Record,
     begun: Begun,
     share: Share,
-    result: Result<(), RunError>,
+}
+
+/// How a task left a record.
+enum End {
+    Finished,
+    /// Some of its deliveries have failed, and go on by themselves.
+    Unsent(Unsent),
+    Failed(RunError),
+}
+
+/// Records of one task.
+type Ended = Vec<(Going, End)>;
+
+/// Records whose deliveries are to be sent together.
+#[derive(Default)]
+struct Turn {
+    records: Vec<Going>,
+    events: Vec<Ready>,
+    room: usize,
 }
 
 /// What the reader meets next: without room for records, only changes of assignment. These cannot
@@ -44,7 +67,7 @@ pub struct Intake {
     step: Arc<Enqueue>,
     max_events: usize,
     max_bytes: usize,
-    running: JoinSet<Finished>,
+    running: JoinSet<Ended>,
     under_way: UnderWay,
     /// Read, not begun: at most what one read brought.
     waiting: VecDeque<Record>,
@@ -157,8 +180,9 @@ impl Intake {
 
     /// Begins waiting records while there is room. One event always fits, however large.
     fn begin_waiting(&mut self) {
-        while self.running.len() < self.max_events
-            && (self.under_way.bytes() < self.max_bytes || self.running.is_empty())
+        let mut turn = Turn::default();
+        while self.under_way.events() < self.max_events
+            && (self.under_way.bytes() < self.max_bytes || self.under_way.events() == 0)
             && let Some(record) = self.waiting.pop_front()
         {
             let partition = (record.position.topic.clone(), record.position.partition);
@@ -170,37 +194,86 @@ impl Intake {
                 at: record.timestamp,
             };
             self.under_way.begin(share);
-            let step = self.step.clone();
-            self.running.spawn(async move {
-                let result = step.process(record).await;
-                Finished { begun, share, result }
-            });
+            let begin = self.step.begin(&record);
+            let going = Going { record, begun, share };
+            match begin {
+                Begin::Done => self.finish(&going),
+                Begin::Left(left) => self.go_on(going, left),
+                Begin::Ready(event) => self.join(&mut turn, going, event),
+            }
         }
+        self.send(turn);
     }
 
-    /// Finishes this record and what else has finished.
-    fn finish_all(&mut self, first: Result<Finished, JoinError>) -> Result<(), RunError> {
-        let mut finished = Some(first);
-        while let Some(one) = finished {
-            self.finish(one)?;
-            finished = self.running.try_join_next();
+    /// Sends an event with its neighbours, or by itself if it is more than a turn.
+    fn join(&mut self, turn: &mut Turn, going: Going, event: Ready) {
+        let room = match self.step.fits(&event, turn.room) {
+            Fits::Now(room) => room,
+            Fits::Next(room) => {
+                self.send(std::mem::take(turn));
+                room
+            }
+            Fits::Never => return self.go_on(going, Left::Placed(event)),
+        };
+        turn.room += room;
+        turn.records.push(going);
+        turn.events.push(event);
+    }
+
+    fn send(&mut self, turn: Turn) {
+        if turn.records.is_empty() {
+            return;
+        }
+        let step = self.step.clone();
+        self.running.spawn(async move {
+            let sent = step.send(&turn.events).await;
+            let ends = sent.into_iter().map(|sent| match sent {
+                Ok(()) => End::Finished,
+                Err(unsent) => End::Unsent(unsent),
+            });
+            turn.records.into_iter().zip(ends).collect()
+        });
+    }
+
+    /// Gives a record a task of its own.
+    fn go_on(&mut self, going: Going, left: Left) {
+        let step = self.step.clone();
+        self.running.spawn(async move {
+            let end = match step.process(going.record.clone(), left).await {
+                Ok(()) => End::Finished,
+                Err(error) => End::Failed(error),
+            };
+            vec![(going, end)]
+        });
+    }
+
+    /// Goes on with the records of this task, and of what other tasks have ended.
+    fn finish_all(&mut self, first: Result<Ended, JoinError>) -> Result<(), RunError> {
+        let mut ended = Some(first);
+        while let Some(task) = ended {
+            let records = match task {
+                Ok(records) => records,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            for (going, end) in records {
+                match end {
+                    End::Finished => self.finish(&going),
+                    End::Unsent(unsent) => self.go_on(going, Left::Unsent(unsent)),
+                    End::Failed(error) => return Err(error),
+                }
+            }
+            ended = self.running.try_join_next();
         }
         self.assignments.let_go();
         Ok(())
     }
 
     /// The one place that stores offsets.
-    fn finish(&mut self, finished: Result<Finished, JoinError>) -> Result<(), RunError> {
-        let finished = match finished {
-            Ok(finished) => finished,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        };
-        self.under_way.finish(finished.share);
-        finished.result?;
-        if let Some(next) = self.assignments.finish(&finished.begun) {
-            self.reader.store(finished.begun.partition(), next);
+    fn finish(&mut self, going: &Going) {
+        self.under_way.finish(going.share);
+        if let Some(next) = self.assignments.finish(&going.begun) {
+            self.reader.store(going.begun.partition(), next);
         }
-        Ok(())
     }
 
     #[allow(clippy::cast_precision_loss, reason = "gauges")]

@@ -30,7 +30,7 @@ pub mod writers;
 pub use config::Config;
 
 use decode::TopicDecoders;
-use enqueue::Enqueue;
+use enqueue::{Counts, Enqueue};
 use fan_out::FanOut;
 use intake::Intake;
 use matcher::Matcher;
@@ -99,6 +99,7 @@ pub async fn run(
         reporter: parts.reporter,
         clock: parts.clock,
         max_payload: config.max_payload,
+        counts: Counts::default(),
     });
     let reader = parts.log.subscribe(&config.group, &topics).await?;
     ready();

@@ -48,6 +48,19 @@ impl Matcher {
         }
     }
 
+    /// The targets of an event, each once, if they are remembered: without a wait.
+    #[must_use]
+    pub fn known(&self, event: &Event) -> Option<Arc<[TargetId]>> {
+        if !self.catalog.is_caught_up() {
+            return None;
+        }
+        let key = (event.tenant.clone(), event.event_type.clone());
+        let changed = || self.catalog.tenant_changed(&event.tenant);
+        let targets = self.matches.known(&key, changed)?;
+        self.from_memory.increment(1);
+        Some(targets)
+    }
+
     /// The targets of an event, each once. While the catalog is away and the answer is not known, it
     /// waits: an event is never dropped for want of an answer.
     pub async fn targets(&self, event: &Event) -> Arc<[TargetId]> {

@@ -32,20 +32,31 @@ impl Spill {
         }
     }
 
+    /// The payload as the deliveries to so many targets carry it, unless it goes to the store.
+    #[must_use]
+    pub fn place_now(&self, event: &Event, record: &Record, targets: usize) -> Option<Payload> {
+        if self.place == PayloadPlace::Log
+            && let Some((at, len)) = range(&event.payload, &record.value)
+        {
+            return Some(Payload::Logged { at, len });
+        }
+        // In a message it takes no less; what is larger need not be looked through.
+        let size = match event.payload.len() {
+            large if large > self.threshold.limit => large,
+            _ => schemas::wire::inline_size(&event.payload),
+        };
+        let spills = self.threshold.spills(size, targets);
+        (!spills).then(|| Payload::Inline(event.payload.clone()))
+    }
+
     /// The payload as the deliveries to so many targets carry it. A spilled one is durable in the store when this
     /// returns, once for all targets. While the store is away, it waits.
     ///
     /// # Errors
     /// When the event's key holds another payload: two events with one id and different bodies.
     pub async fn place(&self, event: &Event, record: &Record, targets: usize) -> Result<Payload, Poison> {
-        if self.place == PayloadPlace::Log
-            && let Some((at, len)) = range(&event.payload, &record.value)
-        {
-            return Ok(Payload::Logged { at, len });
-        }
-        let size = schemas::wire::inline_size(&event.payload);
-        if !self.threshold.spills(size, targets) {
-            return Ok(Payload::Inline(event.payload.clone()));
+        if let Some(payload) = self.place_now(event, record, targets) {
+            return Ok(payload);
         }
         let key = key(event);
         let mut backoff = Backoff::default();

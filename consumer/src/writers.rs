@@ -6,6 +6,7 @@
 
 use crate::registry::{MAX_SCHEMA, Registry, RegistryError};
 use bytes::Bytes;
+use platform::harness::at_once;
 use schemas::avro::{Fields, SchemaError, SchemaKey, WriterSchema};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,6 +66,11 @@ impl Writers {
             .weigher(|(_, key): &(usize, SchemaKey), known: &Known| weight(key, known))
             .build();
         Self { registry, known }
+    }
+
+    /// The schema that a record of this topic names, if it is known: without a wait.
+    pub fn known(&self, topic: usize, key: SchemaKey) -> Option<Arc<WriterSchema>> {
+        at_once(self.known.get(&(topic, key)))??.plan.ok()
     }
 
     /// The schema that a record of this topic names; one look-up of each at a time.

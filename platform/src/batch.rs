@@ -6,7 +6,7 @@
 
 use crate::delivery_queue::QueueLimits;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -38,7 +38,30 @@ impl From<QueueLimits> for BatchLimits {
 struct Item<T, R> {
     value: T,
     bytes: usize,
-    answer: oneshot::Sender<R>,
+    answers: Arc<Mutex<Answers<R>>>,
+    /// Its place among those that were submitted with it.
+    place: usize,
+}
+
+/// The results of items that were submitted together. Whoever waits is told once, when the last has come:
+/// or, by its being dropped, that not all of them will.
+struct Answers<R> {
+    results: Vec<Option<R>>,
+    missing: usize,
+    done: Option<oneshot::Sender<Vec<Option<R>>>>,
+}
+
+impl<R> Answers<R> {
+    fn note(&mut self, place: usize, result: R) {
+        self.results[place] = Some(result);
+        self.missing -= 1;
+        if self.missing == 0
+            && let Some(done) = self.done.take()
+        {
+            // Whoever no longer waits does not need them.
+            drop(done.send(std::mem::take(&mut self.results)));
+        }
+    }
 }
 
 /// Hands items to the batching task. Cloned freely; the task ends when all clones are gone.
@@ -76,12 +99,38 @@ impl<T: Send + 'static, R: Send + 'static> Batcher<T, R> {
     /// # Errors
     /// [`Stopped`] when the batching task has ended.
     pub async fn submit(&self, value: T, bytes: usize) -> Result<R, Stopped> {
-        let (answer, result) = oneshot::channel();
-        self.items
-            .send(Item { value, bytes, answer })
-            .await
-            .map_err(|_| Stopped)?;
-        result.await.map_err(|_| Stopped)
+        let results = self.submit_all(vec![(value, bytes)]).await?;
+        results.into_iter().next().ok_or(Stopped)
+    }
+
+    /// Submits items, each with its bytes, and waits for the results of all: one for each, in order. They
+    /// share batches with others' as if they had been submitted one by one.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the batching task has ended.
+    pub async fn submit_all(&self, items: Vec<(T, usize)>) -> Result<Vec<R>, Stopped> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (done, results) = oneshot::channel();
+        let answers = Arc::new(Mutex::new(Answers {
+            results: items.iter().map(|_| None).collect(),
+            missing: items.len(),
+            done: Some(done),
+        }));
+        for (place, (value, bytes)) in items.into_iter().enumerate() {
+            let item = Item {
+                value,
+                bytes,
+                answers: answers.clone(),
+                place,
+            };
+            self.items.send(item).await.map_err(|_| Stopped)?;
+        }
+        // By those that are submitted alone: when none is left, nobody will answer.
+        drop(answers);
+        let results = results.await.map_err(|_| Stopped)?;
+        Ok(results.into_iter().flatten().collect())
     }
 }
 
@@ -106,11 +155,13 @@ where
         while running.try_join_next().is_some() {}
         let send = send.clone();
         running.spawn(async move {
-            let (values, answers): (Vec<_>, Vec<_>) =
-                batch.into_iter().map(|item| (item.value, item.answer)).unzip();
-            for (answer, result) in answers.into_iter().zip(send(values).await) {
-                // Whoever no longer waits for the result does not need it.
-                drop(answer.send(result));
+            let (values, answers): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .map(|item| (item.value, (item.answers, item.place)))
+                .unzip();
+            for ((answers, place), result) in answers.into_iter().zip(send(values).await) {
+                let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                answers.note(place, result);
             }
             drop(slot);
         });
@@ -156,7 +207,6 @@ async fn fill<T, R>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     fn limits(entries: usize, bytes: usize, linger_ms: u64, concurrency: usize) -> BatchLimits {
         BatchLimits {
@@ -231,9 +281,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn items_submitted_together_are_split_over_batches_and_answered_in_order() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let record = seen.clone();
+        let (batcher, task) = Batcher::new(limits(4, 100, 50, 2), move |batch: Vec<usize>| {
+            record.lock().unwrap().push(batch.len());
+            async move { batch.into_iter().map(|n| n * 2).collect() }
+        });
+        let task = tokio::spawn(task);
+        let all = |from: usize| (from..from + 6).map(|n| (n, 1)).collect();
+        let (first, second) = tokio::join!(batcher.submit_all(all(0)), batcher.submit_all(all(10)));
+        assert_eq!(first.unwrap(), [0, 2, 4, 6, 8, 10]);
+        assert_eq!(second.unwrap(), [20, 22, 24, 26, 28, 30]);
+        assert_eq!(batcher.submit_all(Vec::new()).await, Ok(Vec::new()));
+        drop(batcher);
+        task.await.unwrap();
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [4, 4, 4],
+            "batches are full whoever submitted"
+        );
+    }
+
+    #[tokio::test]
     async fn a_stopped_batcher_says_so() {
         let (batcher, task) = Batcher::new(limits(1, 1, 0, 1), |batch: Vec<u8>| async move { batch });
         drop(task);
         assert_eq!(batcher.submit(1, 1).await, Err(Stopped));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_several_hears_that_some_will_not_be_answered() {
+        let (batcher, task) = Batcher::new(limits(1, 1, 0, 1), |batch: Vec<u8>| async move {
+            if batch == [2] {
+                std::future::pending::<()>().await;
+            }
+            batch
+        });
+        let task = tokio::spawn(task);
+        let waiting = tokio::spawn({
+            let batcher = batcher.clone();
+            async move { batcher.submit_all(vec![(1, 1), (2, 1), (3, 1)]).await }
+        });
+        assert_eq!(batcher.submit(0, 1).await, Ok(0));
+        task.abort();
+        assert_eq!(waiting.await.unwrap(), Err(Stopped));
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock::Clock;
+use crate::harness::at_once;
 use crate::harness::backoff::Backoff;
 use crate::telemetry::{Outage, names};
 use schemas::ids::{TargetId, Tenant};
@@ -170,17 +171,19 @@ impl Follower {
     /// Applies what this process has changed itself, before anything remembered is used: who makes
     /// a subscription and then publishes finds it matched.
     pub async fn catch_up(&self) {
-        // While the catalog is away, what is remembered is used: one who looks tells all.
-        if self.is_behind() && !self.outage.is_away() {
+        if !self.is_caught_up() {
             let one_at_a_time = self.applying.lock().await;
-            if self.is_behind() && !self.outage.is_away() {
+            if !self.is_caught_up() {
                 self.applied_or_away(&one_at_a_time).await;
             }
         }
     }
 
-    fn is_behind(&self) -> bool {
-        self.catalog.version() > self.applied.load(Ordering::Acquire)
+    /// Whether what is remembered may be used as it is: [`catch_up`](Self::catch_up) has nothing to do.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        // While the catalog is away, what is remembered is used: one who looks tells all.
+        self.catalog.version() <= self.applied.load(Ordering::Acquire) || self.outage.is_away()
     }
 
     async fn apply(&self, _one_at_a_time: &MutexGuard<'_, ()>) -> Result<(), CatalogError> {
@@ -265,6 +268,12 @@ where
             .weigher(move |key, (_, value)| weigh(key, value))
             .build();
         Self { entries }
+    }
+
+    /// The answer for `key` if it is known and nothing changed since, without a wait.
+    pub fn known(&self, key: &K, changed: impl Fn() -> i64) -> Option<V> {
+        let (good_for, value) = at_once(self.entries.get(key))??;
+        (good_for >= changed()).then_some(value)
     }
 
     /// The answer for `key`, loaded if it is not known or something changed since: `changed` says when

@@ -3,8 +3,11 @@
 //! A role is a future that runs until the shutdown token is cancelled and then drains. If one ends
 //! before, the process stops: half a pipeline that looks alive is worse than none.
 
+mod at_once;
 pub mod backoff;
 pub mod ops;
+
+pub use at_once::at_once;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -103,3 +103,38 @@ async fn a_delivery_that_fails_on_and_on_keeps_none_of_its_batch_back() {
     world.stored(0, 1).await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_share_a_turn_finish_without_the_one_that_fails() {
+    fn answer(group: &str, tries: usize) -> Result<(), QueueError> {
+        match group.split(':').next() {
+            Some("unlucky") if (2..6).contains(&tries) => Err(QueueError::Unavailable("not now".to_owned())),
+            Some("refused") if tries > 1 => Err(QueueError::Refused("too strange".to_owned())),
+            _ => Ok(()),
+        }
+    }
+    let tenants = ["unlucky", "refused", "lucky", "many", "nobody"];
+    let targets = [1, 1, 1, 3, 0];
+    let of: Vec<_> = tenants.into_iter().zip(targets).collect();
+    let mut world = World::start(&of, Duration::ZERO, answer, BY_SIZE).await;
+    // Each tenant has a partition. What is not remembered has a task of its own.
+    for (partition, tenant) in (0..).zip(tenants) {
+        world.append(partition, 0, tenant, b"{}");
+        world.stored(partition, 1).await;
+    }
+    let second: Vec<_> = (0..)
+        .zip(tenants)
+        .map(|(partition, tenant)| (partition, 1, tenant))
+        .collect();
+    world.append_together(&second, b"{}");
+    let dead = world.dead().await;
+    assert!(dead.headers.iter().any(|(_, value)| *value == "queue_refused"));
+    for partition in [1, 2, 3, 4] {
+        world.stored(partition, 2).await;
+    }
+    assert_eq!(world.stored_now(0), Some(1), "it waits");
+    world.stored(0, 2).await;
+    assert_eq!(world.look(|taken| taken.tries("unlucky:1")), 6);
+    assert_eq!(world.look(|taken| taken.of("many")), 6);
+    world.stop().await;
+}

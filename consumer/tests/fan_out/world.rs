@@ -212,6 +212,16 @@ fn place(partition: i32, offset: i64) -> Position {
     }
 }
 
+fn record(partition: i32, offset: i64, value: Bytes) -> Record {
+    Record {
+        position: place(partition, offset),
+        timestamp: Millis(0),
+        key: None,
+        value,
+        headers: Vec::new().into(),
+    }
+}
+
 /// A running consumer.
 pub struct World {
     events: Sender<LogEvent>,
@@ -293,27 +303,30 @@ impl World {
 
     /// Puts an event of a tenant into the log.
     pub fn append(&self, partition: i32, offset: i64, tenant: &str, payload: &'static [u8]) {
-        let event = WebhookEvent {
-            event_type: "orders.created".into(),
-            payload: Bytes::from_static(payload),
-            event_id: Some(format!("event-{partition}-{offset}")),
-            tenant: Some(tenant.into()),
-            content_type: None,
-            occurred_at: None,
+        self.append_together(&[(partition, offset, tenant)], payload);
+    }
+
+    /// Puts events of tenants into the log, to be read at once.
+    pub fn append_together(&self, events: &[(i32, i64, &str)], payload: &'static [u8]) {
+        let record = |(partition, offset, tenant): &(i32, i64, &str)| {
+            let event = WebhookEvent {
+                event_type: "orders.created".into(),
+                payload: Bytes::from_static(payload),
+                event_id: Some(format!("event-{partition}-{offset}")),
+                tenant: Some((*tenant).into()),
+                content_type: None,
+                occurred_at: None,
+            };
+            record(*partition, *offset, encode_v2(&event).into())
         };
-        self.append_record(partition, offset, encode_v2(&event).into());
+        let records = events.iter().map(record).collect();
+        self.events.try_send(LogEvent::Records(records)).unwrap();
     }
 
     /// Puts a record into the log, as old as can be.
     pub fn append_record(&self, partition: i32, offset: i64, value: Bytes) {
-        let record = Record {
-            position: place(partition, offset),
-            timestamp: Millis(0),
-            key: None,
-            value,
-            headers: Vec::new().into(),
-        };
-        self.events.try_send(LogEvent::Records(vec![record])).unwrap();
+        let records = vec![record(partition, offset, value)];
+        self.events.try_send(LogEvent::Records(records)).unwrap();
     }
 
     /// Waits until the queue has taken what is asked for.

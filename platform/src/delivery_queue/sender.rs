@@ -27,7 +27,8 @@ pub enum SendError {
 pub struct Sender(Batcher<OutMessage, Result<(), Failed>>);
 
 /// A message that the queue did not take, and why.
-type Failed = Box<(OutMessage, QueueError)>;
+#[derive(Debug)]
+pub struct Failed(Box<(OutMessage, QueueError)>);
 
 static SENDING: Outage = Outage::new("delivery queue");
 
@@ -45,18 +46,43 @@ impl Sender {
     /// [`SendError::Refused`] when the queue will never take it; [`SendError::Stopped`].
     pub async fn send(&self, message: OutMessage) -> Result<(), SendError> {
         let size = message.size();
-        let mut message = message;
+        match self.0.submit(message, size).await? {
+            Ok(()) => Ok(()),
+            Err(failed) => self.send_again(failed).await,
+        }
+    }
+
+    /// Sends messages once: the result of each, in order, `Ok` once it is durable. For those that failed
+    /// there is [`Sender::send_again`]: each by itself, so that none keeps the others back.
+    ///
+    /// # Errors
+    /// When the process is stopping. Some may have been sent.
+    pub async fn send_once(&self, messages: Vec<OutMessage>) -> Result<Vec<Result<(), Failed>>, Stopped> {
+        let sized = messages.into_iter().map(|message| {
+            let size = message.size();
+            (message, size)
+        });
+        self.0.submit_all(sized.collect()).await
+    }
+
+    /// Sends a message that has failed, with pauses, until the queue has it.
+    ///
+    /// # Errors
+    /// As for [`Sender::send`].
+    pub async fn send_again(&self, failed: Failed) -> Result<(), SendError> {
+        let mut failed = failed;
         let mut backoff = Backoff::default();
-        // Each by itself: one that fails again and again keeps none of its batch back.
         loop {
+            let message = match *failed.0 {
+                (_, QueueError::Refused(why)) => return Err(SendError::Refused(why)),
+                (message, QueueError::Unavailable(_) | QueueError::Expired) => message,
+            };
+            tokio::time::sleep(backoff.next_pause()).await;
+            let size = message.size();
             match self.0.submit(message, size).await? {
                 Ok(()) => return Ok(()),
-                Err(failed) => match *failed {
-                    (_, QueueError::Refused(why)) => return Err(SendError::Refused(why)),
-                    (failed, QueueError::Unavailable(_) | QueueError::Expired) => message = failed,
-                },
+                Err(again) => failed = again,
             }
-            tokio::time::sleep(backoff.next_pause()).await;
         }
     }
 }
@@ -77,7 +103,7 @@ async fn send_all(
     }
     let results = batch.into_iter().zip(sent);
     results
-        .map(|(message, result)| result.map_err(|error| Box::new((message, error))))
+        .map(|(message, result)| result.map_err(|error| Failed(Box::new((message, error)))))
         .collect()
 }
 
