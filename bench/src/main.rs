@@ -7,9 +7,11 @@
 #![allow(clippy::print_stdout, reason = "a command-line tool prints its results")]
 #![allow(clippy::print_stderr, reason = "a command-line tool says what it is doing")]
 
+mod cli;
 mod driver;
 mod http;
 mod ledger;
+mod null_aws;
 mod payload;
 mod proc;
 mod product;
@@ -17,161 +19,26 @@ mod report;
 mod scenarios;
 mod signing;
 mod sink;
+mod subscribers;
 mod world;
 
+/// The product's allocator: in some scenarios the benchmark is the product's process, and in all of them
+/// the bare loops are to have what the product has.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
-    Context, crash, distributed, drain, embedded, idle, isolation, matching, raw_http, raw_sqs, waiting,
+    Context, backlog, crash, distributed, drain, embedded, idle, intake, isolation, matching, null_queue,
+    quiet, raw_http, raw_sqs, waiting,
 };
 use sink::Sink;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// Measures hookwright from outside, and what the same machine could do at best.
-#[derive(Parser)]
-struct Cli {
-    /// The product's binary [default: the one beside this binary].
-    #[arg(long, global = true)]
-    product: Option<PathBuf>,
-    /// Where data folders are made; a real disk, or durability costs nothing.
-    #[arg(long, global = true, default_value = "target/bench")]
-    work: PathBuf,
-    /// Bytes of a payload.
-    #[arg(long, global = true, default_value_t = payload::DEFAULT_SIZE)]
-    payload: usize,
-    /// A configuration key of the product, such as delivery.per_target=64. May be given again.
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// Runs each throughput scenario so often and shows the run with the median rate.
-    #[arg(long, global = true, default_value_t = 1)]
-    repeat: u32,
-    /// Writes the report as JSON too.
-    #[arg(long, global = true, value_name = "FILE")]
-    json: Option<PathBuf>,
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Clone, Subcommand)]
-enum What {
-    /// Everything, one after the other; the distributed part where its services are up.
-    All {
-        /// Tenth-size runs: to see that it works, not to quote.
-        #[arg(long)]
-        quick: bool,
-    },
-    /// POST to signed delivery, as fast as events are taken.
-    EmbeddedThroughput {
-        /// Targets of each event.
-        #[arg(long, default_value_t = 1)]
-        fanout: usize,
-        /// How many events [default: 60,000 deliveries' worth].
-        #[arg(long)]
-        events: Option<u64>,
-        /// Connections of the driver.
-        #[arg(long, default_value_t = 64)]
-        connections: usize,
-    },
-    /// Latency at a pace.
-    EmbeddedLatency {
-        /// Events per second.
-        #[arg(long, default_value_t = 200.0)]
-        rate: f64,
-        /// For how long.
-        #[arg(long, default_value_t = 20.0)]
-        seconds: f64,
-    },
-    /// How fast a log that is already full is emptied.
-    EmbeddedDrain {
-        /// How many events.
-        #[arg(long, default_value_t = 100_000)]
-        events: u64,
-    },
-    /// Memory while deliveries wait for a target that is down.
-    EmbeddedWaiting {
-        /// How many events.
-        #[arg(long, default_value_t = 200_000)]
-        events: u64,
-        /// Seconds to watch after the last.
-        #[arg(long, default_value_t = 20)]
-        hold: u64,
-        /// Then let the target work again and wait for all of them (minutes).
-        #[arg(long)]
-        recover: bool,
-    },
-    /// What nine targets see of a tenth that hangs, of one that is dead, and of another tenant's flood.
-    Isolation {
-        /// Events per second, each for all targets.
-        #[arg(long, default_value_t = 200.0)]
-        rate: f64,
-        /// For how long: 25 s at 200/s are 5,000 deliveries of the one that hangs.
-        #[arg(long, default_value_t = 25.0)]
-        seconds: f64,
-        /// Deliveries that wait for the dead one.
-        #[arg(long, default_value_t = 100_000)]
-        waiting: u64,
-    },
-    /// Time to ready, memory and processor time of doing nothing.
-    Idle,
-    /// SIGKILL under load, again and again: nothing accepted may be lost.
-    Crash {
-        /// How often.
-        #[arg(long, default_value_t = 10)]
-        rounds: u32,
-        /// Targets of each event.
-        #[arg(long, default_value_t = 1)]
-        fanout: usize,
-        /// Chooses the moments [default: from the clock].
-        #[arg(long)]
-        seed: Option<u64>,
-    },
-    /// Matching against a large catalog, on SQLite and, where it is up, on Postgres.
-    Matching {
-        /// How many subscriptions, 100 for each tenant.
-        #[arg(long, default_value_t = 1_000_000)]
-        subscriptions: u64,
-    },
-    /// The distributed pipeline and the limits of its queue (needs `target/world/env`).
-    Distributed {
-        /// Events through the whole pipeline.
-        #[arg(long, default_value_t = 10_000)]
-        events: u64,
-        /// Events for consumer and dispatcher alone, and messages of the bare loops.
-        #[arg(long, default_value_t = 20_000)]
-        alone: u64,
-        /// Events per second of the paced part.
-        #[arg(long, default_value_t = 100.0)]
-        rate: f64,
-        /// Connections of the driver.
-        #[arg(long, default_value_t = 64)]
-        connections: usize,
-    },
-    /// The limit over HTTP: bare clients that sign and post to the sink.
-    RawHttp {
-        /// How many requests.
-        #[arg(long, default_value_t = 100_000)]
-        requests: u64,
-        /// Tasks that send.
-        #[arg(long, default_value_t = 64)]
-        tasks: usize,
-    },
-    /// The limit of the queue: bare SDK loops on the SQS that `AWS_…` names.
-    RawSqs {
-        /// How many messages.
-        #[arg(long, default_value_t = 20_000)]
-        messages: u64,
-    },
-    /// The sink alone, until Ctrl-C; `/__stats`, `/__reset`, `/__hold/503`, `/__hold/hang`, `/__hold/accept`.
-    Sink {
-        /// Where it listens.
-        #[arg(long, default_value = "127.0.0.1:0")]
-        listen: SocketAddr,
-    },
-}
 
 // One thread for the driver, one for the sink: their cost can be told apart, and they leave the rest of
 // the machine to the product.
@@ -279,6 +146,10 @@ impl Bench {
                 seconds,
                 waiting,
             } => return isolation::run(context, rate, seconds, waiting).await,
+            What::NullQueue { events, record } => return null_queue::run(context, events, record).await,
+            What::Intake { deliveries } => return intake::run(context, deliveries).await,
+            What::QuietLatency { rate, seconds } => return quiet::run(context, rate, seconds).await,
+            What::Backlog { records } => return backlog::run(context, records).await,
             What::RawSqs { messages } => return Ok(raw_sqs::run(context, messages).await?.into()),
             What::Distributed {
                 events,
@@ -326,78 +197,5 @@ impl Bench {
             What::All { .. } | What::Sink { .. } => return Ok(Vec::new()),
         };
         Ok(vec![one])
-    }
-}
-
-/// The parts of `all`.
-fn plan(quick: bool) -> Vec<What> {
-    let part = if quick { 10 } else { 1 };
-    let throughput = |fanout| What::EmbeddedThroughput {
-        fanout,
-        events: Some(if fanout == 1 { 60_000 } else { 20_000 } / part),
-        connections: 64,
-    };
-    let mut plan = vec![
-        What::RawHttp {
-            requests: 100_000 / part,
-            tasks: 64,
-        },
-        What::Idle,
-        What::Matching {
-            subscriptions: 1_000_000 / part,
-        },
-        throughput(1),
-        throughput(5),
-        What::EmbeddedLatency {
-            rate: 200.0,
-            seconds: 20.0 / part as f64,
-        },
-        What::EmbeddedDrain {
-            events: 100_000 / part,
-        },
-        What::EmbeddedWaiting {
-            events: 200_000 / part,
-            hold: 20 / part,
-            recover: false,
-        },
-        What::Isolation {
-            rate: 200.0,
-            seconds: 25.0 / part as f64,
-            waiting: 100_000 / part,
-        },
-        What::Crash {
-            rounds: if quick { 2 } else { 10 },
-            fanout: 1,
-            seed: None,
-        },
-    ];
-    if world::World::is_there() {
-        plan.push(What::Distributed {
-            events: 10_000 / part,
-            alone: 20_000 / part,
-            rate: 100.0,
-            connections: 64,
-        });
-    } else {
-        eprintln!("the distributed part is left out: source target/world/env to have it");
-    }
-    plan
-}
-
-fn name(what: &What) -> &'static str {
-    match what {
-        What::All { .. } => "all",
-        What::EmbeddedThroughput { .. } => "embedded-throughput",
-        What::EmbeddedLatency { .. } => "embedded-latency",
-        What::EmbeddedDrain { .. } => "embedded-drain",
-        What::EmbeddedWaiting { .. } => "embedded-waiting",
-        What::Idle => "idle",
-        What::Isolation { .. } => "isolation",
-        What::Matching { .. } => "matching",
-        What::Crash { .. } => "crash",
-        What::Distributed { .. } => "distributed",
-        What::RawHttp { .. } => "raw-http",
-        What::RawSqs { .. } => "raw-sqs",
-        What::Sink { .. } => "sink",
     }
 }

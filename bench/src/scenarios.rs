@@ -1,12 +1,17 @@
 //! The scenarios, and what they share.
 
+pub mod backlog;
+pub mod consumer_alone;
 pub mod crash;
 pub mod distributed;
 pub mod drain;
 pub mod embedded;
 pub mod idle;
+pub mod intake;
 pub mod isolation;
 pub mod matching;
+pub mod null_queue;
+pub mod quiet;
 pub mod raw_http;
 pub mod raw_sqs;
 pub mod waiting;

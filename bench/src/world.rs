@@ -4,6 +4,7 @@
 use crate::http::call;
 use crate::ledger::{Ledger, now_ns};
 use crate::payload::Template;
+use crate::scenarios::random_key;
 use anyhow::{Context as _, Result, bail};
 use aws_config::BehaviorVersion;
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -18,11 +19,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Where the services are, and the names one run uses in them.
+#[derive(Clone)]
 pub struct World {
     /// Kafka.
     pub brokers: String,
@@ -32,8 +35,11 @@ pub struct World {
     pub name: String,
     /// URL of a database of one's own.
     pub database_url: String,
+    /// What secrets in that database are sealed with.
+    pub secrets_key: String,
     server_url: String,
-    s3: Option<SocketAddr>,
+    /// S3, where `WORLD_S3_ENDPOINT` names it.
+    pub s3: Option<SocketAddr>,
 }
 
 impl World {
@@ -64,6 +70,7 @@ impl World {
                 .ok()
                 .and_then(|url| url.strip_prefix("http://")?.trim_end_matches('/').parse().ok()),
             name,
+            secrets_key: random_key(),
             server_url,
         })
     }
@@ -83,21 +90,94 @@ impl World {
         ["events", "dead-letter", "attempts"].map(|kind| format!("{}.{kind}", self.name))
     }
 
+    /// The same services and the same database, with names of one's own for all else.
+    pub fn named(&self, part: &str) -> Self {
+        Self {
+            name: format!("{}-{part}", self.name),
+            ..self.clone()
+        }
+    }
+
+    /// The product's configuration, without its secrets: the events of `tenant`, in topics of so many
+    /// partitions.
+    pub fn config(&self, folder: &Path, tenant: &str, partitions: u32) -> Result<String> {
+        let [events, dead_letter, attempts] = self.topics();
+        let text = |text: &str| serde_json::to_string(text);
+        Ok(format!(
+            r#"data = {data}
+
+[events]
+log = "kafka"
+topics = [{{ name = {events}, framing = "raw", tenant = "{tenant}" }}]
+dead_letter_topic = {dead_letter}
+attempts_topic = {attempts}
+
+[kafka]
+brokers = {brokers}
+group = {name}
+partitions = {partitions}
+
+[queue]
+kind = "sqs"
+prefix = {name}
+
+[payloads]
+kind = "s3"
+bucket = {name}
+
+[store]
+url = {database}
+
+[delivery]
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+"#,
+            // A JSON string is a TOML basic string, for the characters that occur here.
+            data = text(&folder.join("data").to_string_lossy())?,
+            events = text(&events)?,
+            dead_letter = text(&dead_letter)?,
+            attempts = text(&attempts)?,
+            brokers = text(&self.brokers)?,
+            name = text(&self.name)?,
+            database = text(&self.database_url)?,
+        ))
+    }
+
     /// Writes `seqs` to the log as v1 records, and returns when all of them are acknowledged.
     pub async fn fill_log(&self, seqs: Range<u64>, template: Template, ledger: Arc<Ledger>) -> Result<()> {
+        let (sent, count) = (ledger.clone(), seqs.end - seqs.start);
+        let first = seqs.start;
+        self.fill_events(count, move |n| {
+            sent.sent(first + n, now_ns());
+            template.avro_v1(first + n, now_ns())
+        })
+        .await?;
+        let now = now_ns();
+        seqs.for_each(|seq| ledger.accepted(seq, now));
+        Ok(())
+    }
+
+    /// Writes `count` records to the log, made from their numbers, and returns when all of them are
+    /// acknowledged.
+    pub async fn fill_events(
+        &self,
+        count: u64,
+        make: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) -> Result<()> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("acks", "all")
             .set("enable.idempotence", "true")
+            .set("message.max.bytes", "16777216")
+            .set("queue.buffering.max.kbytes", "65536")
             .set("linger.ms", "5");
         let topic = self.topics()[0].clone();
         tokio::task::spawn_blocking(move || {
             let acks = Arc::new(AtomicU64::new(0));
             let producer: BaseProducer<Acks> = config.create_with_context(Acks(acks.clone()))?;
-            for seq in seqs.clone() {
-                let datum = template.avro_v1(seq, now_ns());
-                ledger.sent(seq, now_ns());
+            for n in 0..count {
+                let datum = make(n);
                 let mut record = BaseRecord::<(), [u8]>::to(&topic).payload(&datum);
                 while let Err((error, back)) = producer.send(record) {
                     if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
@@ -109,12 +189,10 @@ impl World {
                 producer.poll(Duration::ZERO);
             }
             producer.flush(Duration::from_secs(60))?;
-            let (acked, wanted) = (acks.load(Ordering::Relaxed), seqs.end - seqs.start);
-            if acked != wanted {
-                bail!("{acked} of {wanted} records were acknowledged by {topic}");
+            let acked = acks.load(Ordering::Relaxed);
+            if acked != count {
+                bail!("{acked} of {count} records were acknowledged by {topic}");
             }
-            let now = now_ns();
-            seqs.for_each(|seq| ledger.accepted(seq, now));
             Ok(())
         })
         .await?
@@ -155,6 +233,15 @@ impl World {
 
     /// Removes what this run made, as far as it can; what it could not remove.
     pub async fn clean_up(&self) -> Vec<String> {
+        let mut left = self.clean_up_part().await;
+        if let Err(error) = self.sql("DROP DATABASE IF EXISTS").await {
+            left.push(format!("database: {error:#}"));
+        }
+        left
+    }
+
+    /// The same, and leaves the database.
+    pub async fn clean_up_part(&self) -> Vec<String> {
         let mut left = Vec::new();
         for kind in ["dispatch", "slow", "retry", "dead-letter"] {
             if let Ok(url) = self.queue_url(kind).await
@@ -167,18 +254,43 @@ impl World {
             left.push(format!("topics {}.…: {error:#}", self.name));
         }
         if let Some(s3) = self.s3 {
+            if let Err(error) = self.empty_bucket(s3).await {
+                left.push(format!("objects of bucket {}: {error:#}", self.name));
+            }
             let deleted = call(s3, Method::DELETE, &format!("/{}", self.name), None, None).await;
             if !deleted.is_ok_and(|(status, _)| status.is_success() || status == 404) {
                 left.push(format!("bucket {}", self.name));
             }
         }
-        if let Err(error) = self.sql("DROP DATABASE IF EXISTS").await {
-            left.push(format!("database: {error:#}"));
-        }
         left
     }
 
-    async fn delete_topics(&self) -> Result<()> {
+    /// Removes the objects of the bucket, which cannot be removed before them.
+    async fn empty_bucket(&self, s3: SocketAddr) -> Result<()> {
+        loop {
+            let list = format!("/{}?list-type=2", self.name);
+            let (_, listed) = call(s3, Method::GET, &list, None, None).await?;
+            let listed = String::from_utf8_lossy(&listed);
+            let keys: Vec<&str> = listed
+                .split("<Key>")
+                .skip(1)
+                .filter_map(|rest| Some(rest.split_once("</Key>")?.0))
+                .collect();
+            if keys.is_empty() {
+                return Ok(());
+            }
+            for key in keys {
+                let object = format!("/{}/{key}", self.name);
+                let (status, _) = call(s3, Method::DELETE, &object, None, None).await?;
+                if !status.is_success() {
+                    bail!("{object}: {status}");
+                }
+            }
+        }
+    }
+
+    /// Removes the topics of this run.
+    pub async fn delete_topics(&self) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .create()?;
@@ -198,7 +310,11 @@ impl World {
             .await
             .context("the Postgres of WORLD_POSTGRES_URL")?;
         // Safe: the name is made of this process' number and the time.
-        let statement = format!("{what} {}", self.name.replace('-', "_"));
+        let (_, database) = self
+            .database_url
+            .rsplit_once('/')
+            .context("a URL with a database")?;
+        let statement = format!("{what} {database}");
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&mut connection)
             .await?;

@@ -61,7 +61,7 @@ fn the_document_lists_exactly_the_contracts_routes() {
     let mut expected = BTreeSet::new();
     for (path, methods) in ROUTES {
         for method in methods {
-            for verb in ["enable", "disable"] {
+            for verb in ["enable", "disable", "verify", "test"] {
                 expected.insert((path.replace("{verb}", verb), (*method).to_owned()));
             }
         }

@@ -1,19 +1,18 @@
 //! Matching against a large catalog: what is remembered, what is asked for, and what remembering takes.
 //! In this process, unlike the other scenarios: a match that is remembered takes less than a request.
 
-mod fill;
+pub mod fill;
 
-use super::{Context, megabytes};
+use super::{Context, megabytes, random_key};
 use crate::ledger::percentile_ms;
 use crate::proc::Proc;
 use crate::report::Row;
+use crate::subscribers;
 use anyhow::{Context as _, Result, bail};
 use consumer::matcher::Matcher;
 use fill::{MATCHED, PER_TENANT, TYPES};
-use platform::catalog::Catalog;
 use platform::clock::Clock;
 use platform::follow::Follower;
-use platform::secrets::Sealer;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,9 +53,7 @@ pub async fn run(context: &Context, subscriptions: u64) -> Result<Vec<Row>> {
 
 async fn measure(database: &str, url: &str, tenants: u64, memory: bool) -> Result<Row> {
     let mut row = Row::new(format!("matching, {database}"));
-    let clock = Clock::system();
-    let catalog = Catalog::open(url, Sealer::random().0, clock.clone()).await?;
-    catalog.migrate().await?;
+    let catalog = subscribers::open(url, &random_key()).await?;
     let begun = Instant::now();
     fill::fill(catalog.pool(), tenants).await?;
     row.note(format!(
@@ -73,7 +70,7 @@ async fn measure(database: &str, url: &str, tenants: u64, memory: bool) -> Resul
     {
         bail!("{database} reads a whole table to match: {plan:#?}");
     }
-    let follower = Follower::start(catalog.clone(), clock).await?;
+    let follower = Follower::start(catalog.clone(), Clock::system()).await?;
     cold(&mut row, &Matcher::new(follower.clone(), MEMORY), tenants).await?;
     at_once(
         &mut row,

@@ -28,6 +28,23 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// `messages` (rounded to whole batches) sent, then received and deleted: a row for each, on a queue
 /// made for it and removed again.
 pub async fn run(context: &Context, messages: u64) -> Result<[Row; 2]> {
+    let (payload, messages) = (context.payload, messages.next_multiple_of(BATCH));
+    on_a_queue(async |client, url| {
+        let sent = send_all(client, url, payload, messages).await?;
+        let received = take_all(client, url, messages).await?;
+        Ok([sent, received])
+    })
+    .await
+}
+
+/// Messages per second, of so many bytes of payload, sent to a queue made for it and removed again.
+pub async fn send_rate(payload: usize, messages: u64) -> Result<f64> {
+    let messages = messages.next_multiple_of(BATCH);
+    let sent = on_a_queue(async |client, url| send_all(client, url, payload, messages).await).await?;
+    sent.per_second.context("no rate")
+}
+
+async fn on_a_queue<T>(measure: impl AsyncFnOnce(&Client, &str) -> Result<T>) -> Result<T> {
     let client = sqs_client().await?;
     let name = format!(
         "bench-raw-{}-{}",
@@ -40,39 +57,30 @@ pub async fn run(context: &Context, messages: u64) -> Result<[Row; 2]> {
         .with_context(|| format!("create queue {name}"))?
         .queue_url
         .context("a queue without a URL")?;
-    let rows = loops(context, &client, &url, messages.next_multiple_of(BATCH)).await;
+    let measured = measure(&client, &url).await;
     let removed = client.delete_queue().queue_url(&url).send().await;
-    let rows = rows?;
+    let measured = measured?;
     removed
         .map_err(aws_sdk_sqs::Error::from)
         .with_context(|| format!("delete queue {name}"))?;
-    Ok(rows)
+    Ok(measured)
 }
 
-async fn loops(context: &Context, client: &Client, url: &str, messages: u64) -> Result<[Row; 2]> {
-    let body = String::from_utf8(Template::new(context.payload).payload(0, now_ns()))?;
-    // About as long as what the product keeps beside the payload.
-    let attribute = MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value("x".repeat(256))
-        .build()?;
-
+async fn send_all(client: &Client, url: &str, payload: usize, messages: u64) -> Result<Row> {
+    let body = String::from_utf8(Template::new(payload).payload(0, now_ns()))?;
     let left = Arc::new(AtomicU64::new(messages / BATCH));
     let (seconds, cpu) = timed(|workers| {
         for _ in 0..IN_FLIGHT {
-            workers.spawn(send(
-                client.clone(),
-                url.to_owned(),
-                body.clone(),
-                attribute.clone(),
-                left.clone(),
-            ));
+            workers.spawn(send(client.clone(), url.to_owned(), body.clone(), left.clone()));
         }
     })
     .await?;
     let mut sent = Row::new("limit: SQS send");
     fill(&mut sent, messages, seconds, cpu, messages / BATCH);
+    Ok(sent)
+}
 
+async fn take_all(client: &Client, url: &str, messages: u64) -> Result<Row> {
     let (taken, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (seconds, cpu) = timed(|workers| {
         for _ in 0..IN_FLIGHT {
@@ -94,7 +102,22 @@ async fn loops(context: &Context, client: &Client, url: &str, messages: u64) -> 
         cpu,
         requests.load(Ordering::Relaxed),
     );
-    Ok([sent, received])
+    Ok(received)
+}
+
+/// An entry with all that the product's have: an attribute about as long, a group, a delay.
+pub fn entry(id: impl Into<String>, body: &str) -> Result<SendMessageBatchRequestEntry> {
+    let attribute = MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value("x".repeat(256))
+        .build()?;
+    Ok(SendMessageBatchRequestEntry::builder()
+        .id(id)
+        .message_body(body)
+        .message_attributes("hookwright", attribute)
+        .message_group_id("bench:1")
+        .delay_seconds(0)
+        .build()?)
 }
 
 fn fill(row: &mut Row, messages: u64, seconds: f64, cpu: f64, requests: u64) {
@@ -118,26 +141,14 @@ async fn timed(start: impl FnOnce(&mut JoinSet<Result<()>>)) -> Result<(f64, f64
     Ok((clock.elapsed().as_secs_f64(), Proc::own().cpu_seconds()? - cpu))
 }
 
-async fn send(
-    client: Client,
-    url: String,
-    body: String,
-    attribute: MessageAttributeValue,
-    left: Arc<AtomicU64>,
-) -> Result<()> {
+async fn send(client: Client, url: String, body: String, left: Arc<AtomicU64>) -> Result<()> {
     while left
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
         .is_ok()
     {
         let mut batch = client.send_message_batch().queue_url(&url);
         for id in 0..BATCH {
-            batch = batch.entries(
-                SendMessageBatchRequestEntry::builder()
-                    .id(id.to_string())
-                    .message_body(&body)
-                    .message_attributes("a", attribute.clone())
-                    .build()?,
-            );
+            batch = batch.entries(entry(id.to_string(), &body)?);
         }
         let answer = batch.send().await.map_err(aws_sdk_sqs::Error::from)?;
         if let Some(failed) = answer.failed.first() {
