@@ -10,6 +10,8 @@ use crate::harness::backoff::Backoff;
 use crate::telemetry::Outage;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Why a message could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +26,15 @@ pub enum SendError {
 
 /// Sends messages to one queue. Cloned freely.
 #[derive(Clone)]
-pub struct Sender(Batcher<OutMessage, Result<(), Failed>>);
+pub struct Sender {
+    batcher: Batcher<OutMessage, Result<(), Failed>>,
+    /// How many batches the queue has taken something of.
+    taken: watch::Receiver<u64>,
+}
+
+/// While the queue takes others, one that failed is tried again after this at most: it was the entry's bad luck,
+/// and what waits for it (a drain, a partition that is taken away) has no long time.
+const WORKING: Duration = Duration::from_secs(1);
 
 /// A message that the queue did not take, and why.
 #[derive(Debug)]
@@ -36,8 +46,11 @@ impl Sender {
     /// A sender, and the task that must be run for it.
     pub fn new(queue: Arc<dyn DeliveryQueue>, name: QueueName) -> (Self, impl Future<Output = ()> + Send) {
         let limits = queue.limits().into();
-        let (batcher, task) = Batcher::new(limits, move |batch| send_all(queue.clone(), name, batch));
-        (Self(batcher), task)
+        let (counter, taken) = watch::channel(0);
+        let (batcher, task) = Batcher::new(limits, move |batch| {
+            send_all(queue.clone(), name, batch, counter.clone())
+        });
+        (Self { batcher, taken }, task)
     }
 
     /// Sends a message; answers once it is durable.
@@ -46,7 +59,7 @@ impl Sender {
     /// [`SendError::Refused`] when the queue will never take it; [`SendError::Stopped`].
     pub async fn send(&self, message: OutMessage) -> Result<(), SendError> {
         let size = message.size();
-        match self.0.submit(message, size).await? {
+        match self.batcher.submit(message, size).await? {
             Ok(()) => Ok(()),
             Err(failed) => self.send_again(failed).await,
         }
@@ -62,7 +75,7 @@ impl Sender {
             let size = message.size();
             (message, size)
         });
-        self.0.submit_all(sized.collect()).await
+        self.batcher.submit_all(sized.collect()).await
     }
 
     /// Sends a message that has failed, with pauses, until the queue has it.
@@ -77,12 +90,25 @@ impl Sender {
                 (_, QueueError::Refused(why)) => return Err(SendError::Refused(why)),
                 (message, QueueError::Unavailable(_) | QueueError::Expired) => message,
             };
-            tokio::time::sleep(backoff.next_pause()).await;
+            self.pause(backoff.next_pause()).await;
             let size = message.size();
-            match self.0.submit(message, size).await? {
+            match self.batcher.submit(message, size).await? {
                 Ok(()) => return Ok(()),
                 Err(again) => failed = again,
             }
+        }
+    }
+
+    /// Waits so long, and no longer than [`WORKING`] once the queue is seen to take others.
+    async fn pause(&self, pause: Duration) {
+        let taken = *self.taken.borrow();
+        tokio::time::sleep(pause.min(WORKING)).await;
+        if let Some(rest) = pause.checked_sub(WORKING)
+            && *self.taken.borrow() == taken
+        {
+            let mut news = self.taken.clone();
+            // Whichever is first: the pause is over, or the queue takes something.
+            let _ = tokio::time::timeout(rest, news.wait_for(|now| *now != taken)).await;
         }
     }
 }
@@ -91,8 +117,12 @@ async fn send_all(
     queue: Arc<dyn DeliveryQueue>,
     name: QueueName,
     batch: Vec<OutMessage>,
+    taken: watch::Sender<u64>,
 ) -> Vec<Result<(), Failed>> {
     let sent = queue.send(name, &batch).await;
+    if sent.iter().any(Result::is_ok) {
+        taken.send_modify(|taken| *taken += 1);
+    }
     let passing = |result: &Result<(), QueueError>| match result {
         Ok(()) | Err(QueueError::Refused(_)) => None,
         Err(error @ (QueueError::Unavailable(_) | QueueError::Expired)) => Some(error.clone()),
@@ -153,4 +183,127 @@ async fn delete_all(queue: Arc<dyn DeliveryQueue>, name: QueueName, batch: Vec<R
         "could not delete; they will be seen again"
     );
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery_queue::{Depth, InMessage, QueueLimits};
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::time::Instant;
+
+    /// A queue that is away, or takes everything but what is odd.
+    #[derive(Default)]
+    struct Fickle {
+        away: AtomicBool,
+        odd_fails: AtomicBool,
+    }
+
+    #[async_trait]
+    impl DeliveryQueue for Fickle {
+        async fn send(&self, _: QueueName, batch: &[OutMessage]) -> Vec<Result<(), QueueError>> {
+            let fails = |message: &OutMessage| {
+                self.away.load(Ordering::SeqCst)
+                    || (self.odd_fails.load(Ordering::SeqCst) && message.body == "odd")
+            };
+            let result = |message| {
+                if fails(message) {
+                    Err(QueueError::Unavailable("away".to_owned()))
+                } else {
+                    Ok(())
+                }
+            };
+            batch.iter().map(result).collect()
+        }
+
+        async fn receive(
+            &self,
+            _: QueueName,
+            _: usize,
+            _: Duration,
+            _: Duration,
+        ) -> Result<Vec<InMessage>, QueueError> {
+            Ok(Vec::new())
+        }
+
+        async fn delete(&self, _: QueueName, receipts: &[Receipt]) -> Vec<Result<(), QueueError>> {
+            receipts.iter().map(|_| Ok(())).collect()
+        }
+
+        async fn extend(&self, _: QueueName, entries: &[(Receipt, Duration)]) -> Vec<Result<(), QueueError>> {
+            entries.iter().map(|_| Ok(())).collect()
+        }
+
+        fn is_crowded(&self, _: QueueName) -> bool {
+            false
+        }
+
+        async fn room(&self, _: QueueName) {}
+
+        async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
+            Ok(Depth::default())
+        }
+
+        fn limits(&self) -> QueueLimits {
+            QueueLimits {
+                batch_entries: 10,
+                batch_bytes: 1 << 20,
+                linger: Duration::ZERO,
+                concurrency: 4,
+                receive_entries: 10,
+                receive_wait: Duration::ZERO,
+                drop_receive: false,
+            }
+        }
+
+        async fn provision(&self) -> Result<(), QueueError> {
+            Ok(())
+        }
+
+        async fn check(&self) -> Result<(), QueueError> {
+            Ok(())
+        }
+    }
+
+    fn message(body: &'static str) -> OutMessage {
+        OutMessage {
+            body: Bytes::from_static(body.as_bytes()),
+            attribute: String::new(),
+            group: String::new(),
+            delay: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_queue_is_back_nobody_sits_out_the_pauses_of_its_absence() {
+        let queue = Arc::new(Fickle::default());
+        queue.away.store(true, Ordering::SeqCst);
+        queue.odd_fails.store(true, Ordering::SeqCst);
+        let (sender, task) = Sender::new(queue.clone(), QueueName::Dispatch);
+        let task = tokio::spawn(task);
+        let odd = tokio::spawn({
+            let sender = sender.clone();
+            async move { sender.send(message("odd")).await }
+        });
+        // Its pauses have grown to five seconds each.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        queue.away.store(false, Ordering::SeqCst);
+        let back = Instant::now();
+        let mut tries = 0;
+        while back.elapsed() < Duration::from_secs(10) {
+            sender.send(message("even")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            tries += 1;
+        }
+        assert!(tries > 50 && !odd.is_finished(), "the odd one fails on");
+        queue.odd_fails.store(false, Ordering::SeqCst);
+        let well = Instant::now();
+        sender.send(message("even")).await.unwrap();
+        odd.await.unwrap().unwrap();
+        assert!(well.elapsed() <= WORKING, "{:?}", well.elapsed());
+        drop(sender);
+        task.await.unwrap();
+    }
 }
