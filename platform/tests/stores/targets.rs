@@ -16,6 +16,7 @@ over_both!(
     a_target_is_kept_with_everything_it_was_given,
     a_patch_keeps_what_it_does_not_name_and_sets_what_it_does_to_null_too,
     patches_at_once_are_made_one_after_the_other,
+    the_dispatcher_sees_a_rate_limit_and_one_set_by_an_older_version_counts,
     targets_are_listed_newest_first_without_gaps,
     a_target_in_use_names_its_subscriptions_unless_they_go_too,
     old_secrets_sign_until_the_overlap_ends,
@@ -249,6 +250,25 @@ async fn patches_at_once_are_made_one_after_the_other(store: Store) {
         assert_eq!(after.rate_limit, RateLimit::new(7, Period::Second));
         assert_eq!(after.description.as_deref(), Some("seven"));
     }
+}
+
+async fn the_dispatcher_sees_a_rate_limit_and_one_set_by_an_older_version_counts(store: Store) {
+    let (catalog, acme) = store.with_tenant().await;
+    let (made, _) = catalog.create_target(&acme, full_target()).await.unwrap();
+    let seen = || async { catalog.target_details(made.id).await.unwrap().unwrap().rate_limit };
+    assert_eq!(seen().await, RateLimit::new(MAX_RATE, Period::Minute));
+    // Knows the limit by the second alone.
+    sqlx::query("UPDATE targets SET rate_limit = 5")
+        .execute(catalog.pool())
+        .await
+        .unwrap();
+    assert_eq!(seen().await, RateLimit::new(5, Period::Second));
+    let none = TargetPatch {
+        rate_limit: Change::Set(None),
+        ..TargetPatch::default()
+    };
+    catalog.patch_target(&acme, made.id, none).await.unwrap();
+    assert_eq!(seen().await, None, "neither is left");
 }
 
 async fn targets_are_listed_newest_first_without_gaps(store: Store) {
