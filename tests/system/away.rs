@@ -15,7 +15,8 @@ async fn while_postgres_is_away_deliveries_of_known_targets_go_on() {
     let postgres = TcpFront::start(world.postgres_address()).await;
     let setup = world
         .setup()
-        .set("store.url", &world.database_at(&postgres.address()));
+        .set("store.url", &world.database_at(&postgres.address()))
+        .without_breakers();
     world.provision(&setup).await;
     let product = world.start(&setup, "all").await;
     product.endpoint(&sink, "/steady", &["*"]).await;

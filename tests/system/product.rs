@@ -51,6 +51,11 @@ impl Setup {
         self.env(&name, value)
     }
 
+    /// Lets no breaker open: for tests in which many deliveries fail and are awaited all the same.
+    pub fn without_breakers(self) -> Self {
+        self.set("breaker.min_attempts", "1000000")
+    }
+
     /// Takes a key's environment variable away again.
     pub fn unset(mut self, key: &str) -> Self {
         let name = format!("HOOKWRIGHT_{}", key.replace('.', "__").to_uppercase());
