@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::prepare::log_key;
+use crate::settings;
 use crate::terminal::{Colour, coloured, say};
 use platform::clock::Clock;
 use platform::config::{Config, DEFAULT_FILE};
@@ -13,6 +14,7 @@ use std::path::Path;
 pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let config = Config::load(file, "", flags)?;
     config.sealer()?;
+    settings::check_topics(&config)?;
     telemetry::start_logs(&config.log)?;
     say(&row("config", Ok(())));
     for warning in config.warnings() {

@@ -78,6 +78,9 @@ impl Process {
             true => settings::mailer(&config)?,
             false => None,
         };
+        if selection.consumer {
+            settings::check_topics(&config)?;
+        }
         for warning in config.warnings() {
             tracing::warn!(key = warning.key, "{}", warning.message);
         }

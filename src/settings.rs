@@ -57,6 +57,18 @@ pub fn packs(config: &Config) -> Option<Prices> {
     (priced && config.retry.packs).then_some(config.payloads.prices)
 }
 
+/// Whether what the consumer reads can be decoded: the files that topics and registry name are there and of use.
+///
+/// # Errors
+/// Names the key, the file and what is wrong with it.
+pub fn check_topics(config: &Config) -> Result<(), Failure> {
+    let registry = config.schema_registry();
+    match consumer::decode::TopicDecoders::new(&config.events.topics, registry.as_ref()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::usage(error.to_string())),
+    }
+}
+
 /// How targets are sent to.
 pub fn dispatcher(config: &Config) -> dispatcher::Config {
     let (delivery, breaker) = (&config.delivery, &config.breaker);

@@ -1,11 +1,10 @@
 //! Bytes to event, by the framing of the record's topic.
 
-use crate::config::Config;
 use crate::poison::Poison;
 use crate::registry::Registry;
 use crate::writers::{WriterError, Writers};
 use bytes::Bytes;
-use platform::config::Topic;
+use platform::config::{SchemaRegistry, Topic};
 use platform::event_log::Record;
 use platform::harness::backoff::Backoff;
 use platform::telemetry::Outage;
@@ -51,22 +50,22 @@ impl TopicDecoders {
     ///
     /// # Errors
     /// When a file cannot be read or used.
-    pub fn new(config: &Config) -> Result<Self, DecoderError> {
-        let registry = match &config.registry {
+    pub fn new(topics: &[Topic], registry: Option<&SchemaRegistry>) -> Result<Self, DecoderError> {
+        let registry = match registry {
             Some(settings) => Some(Registry::new(settings).map_err(DecoderError)?),
             None => None,
         };
-        let mut topics = HashMap::new();
-        for (number, topic) in config.topics.iter().enumerate() {
+        let mut decoders = HashMap::new();
+        for (number, topic) in topics.iter().enumerate() {
             let decoder = TopicDecoder {
                 number,
                 topic: topic.clone(),
                 schemas: schemas_of(topic)?,
             };
-            topics.insert(Arc::from(topic.name.as_str()), decoder);
+            decoders.insert(Arc::from(topic.name.as_str()), decoder);
         }
         Ok(Self {
-            topics,
+            topics: decoders,
             writers: Writers::new(registry),
             outage: Outage::new("schema registry"),
         })

@@ -86,7 +86,7 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let decoders = TopicDecoders::new(&config)?;
+    let decoders = TopicDecoders::new(&config.topics, config.registry.as_ref())?;
     let topics = decoders.topics();
     let (sender, sending) = Sender::new(parts.queue.clone(), QueueName::Dispatch);
     let sending = tokio::spawn(sending);

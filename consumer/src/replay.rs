@@ -106,7 +106,7 @@ pub async fn run(
     parts: Parts,
     shutdown: CancellationToken,
 ) -> Result<(), DecoderError> {
-    let decoders = TopicDecoders::new(&config)?;
+    let decoders = TopicDecoders::new(&config.topics, config.registry.as_ref())?;
     let (sender, sending) = Sender::new(parts.queue.clone(), QueueName::Dispatch);
     let sending = tokio::spawn(sending);
     let work = Arc::new(Work {

@@ -251,3 +251,28 @@ async fn a_payload_above_the_limit_is_refused_at_the_door_as_well() {
     assert_eq!(world.kafka.records(&world.topic("events")).await.len(), 1);
     product.stop().await;
 }
+
+#[tokio::test]
+async fn a_schema_that_is_not_there_is_named_before_anything_starts() {
+    let setup = Setup::new().set("secrets.key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let configuration = r#"
+        [events]
+        log = "kafka"
+        topics = [{ name = "orders", framing = "raw", schemas = ["order.avsc"] }]
+        [kafka]
+        brokers = "127.0.0.1:9"
+    "#;
+    std::fs::write(setup.folder().join("hookwright.toml"), configuration).expect("a file");
+    for command in ["check", "consumer"] {
+        let ended = setup.run(&[command]).await;
+        assert_eq!(ended.code, Some(64), "{command}: {ended:?}");
+        for said in ["events.topics.schemas", "orders", "order.avsc", "no such file"] {
+            assert!(ended.stderr.contains(said), "{command}: {ended:?}");
+        }
+    }
+    // One that is there is read, and the broker asked.
+    let schema = r#"{"type":"record","name":"Order","fields":[{"name":"event_type","type":"string"},{"name":"payload","type":"string"}]}"#;
+    std::fs::write(setup.folder().join("order.avsc"), schema).expect("a file");
+    let ended = setup.run(&["check"]).await;
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+}

@@ -2,10 +2,8 @@
 
 use crate::served::{Answer, Served, schema};
 use bytes::Bytes;
-use consumer::config::{Config, PayloadPlace};
 use consumer::decode::{Decoded, TopicDecoders};
 use consumer::poison::Poison;
-use consumer::price::Threshold;
 use platform::config::{SchemaRegistry, Topic};
 use platform::event_log::Record;
 use schemas::avro::{Fields, Framing, WriterSchema};
@@ -43,23 +41,7 @@ fn orders(framing: Framing) -> Topic {
 }
 
 fn decoders(topic: Topic, registry: Option<SchemaRegistry>) -> Result<TopicDecoders, String> {
-    let config = Config {
-        group: "group".to_owned(),
-        topics: vec![topic],
-        dead_letter_topic: "dead".to_owned(),
-        max_payload: 1 << 20,
-        spill: Threshold {
-            limit: 1 << 10,
-            prices: None,
-        },
-        payload_place: PayloadPlace::Message,
-        registry,
-        poison_share: 1.0,
-        in_flight: 1,
-        in_flight_bytes: 1 << 20,
-        match_memory: 1 << 20,
-    };
-    TopicDecoders::new(&config).map_err(|error| error.to_string())
+    TopicDecoders::new(&[topic], registry.as_ref()).map_err(|error| error.to_string())
 }
 
 async fn decode(
