@@ -123,6 +123,8 @@ pub enum What {
         #[arg(long, default_value_t = 100_000)]
         waiting: u64,
     },
+    /// Decoding of records, beside apache-avro.
+    Decode,
     /// Time to ready, memory and processor time of doing nothing.
     Idle,
     /// SIGKILL under load, again and again: nothing accepted may be lost.
@@ -195,6 +197,7 @@ pub fn plan(quick: bool) -> Vec<What> {
             tasks: 64,
         },
         What::Idle,
+        What::Decode,
         What::Matching {
             subscriptions: 1_000_000 / part,
         },
@@ -259,6 +262,7 @@ pub fn name(what: &What) -> &'static str {
         What::EmbeddedDrain { .. } => "embedded-drain",
         What::EmbeddedWaiting { .. } => "embedded-waiting",
         What::NullQueue { .. } => "null-queue",
+        What::Decode => "decode",
         What::Idle => "idle",
         What::Isolation { .. } => "isolation",
         What::Matching { .. } => "matching",

@@ -32,8 +32,8 @@ use clap::Parser as _;
 use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
-    Context, backlog, crash, distributed, drain, embedded, idle, intake, isolation, matching, null_queue,
-    quiet, raw_http, raw_sqs, waiting,
+    Context, backlog, crash, decode, distributed, drain, embedded, idle, intake, isolation, matching,
+    null_queue, quiet, raw_http, raw_sqs, waiting,
 };
 use sink::Sink;
 use std::net::SocketAddr;
@@ -140,6 +140,7 @@ impl Bench {
                     .max_by(f64::total_cmp);
                 return Ok(rows);
             }
+            What::Decode => return decode::run(),
             What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
             What::Isolation {
                 rate,

@@ -3,6 +3,7 @@
 pub mod backlog;
 pub mod consumer_alone;
 pub mod crash;
+pub mod decode;
 pub mod distributed;
 pub mod drain;
 pub mod embedded;
