@@ -31,6 +31,9 @@ const STEADY: &str = "/steady";
 const FLAKY: &str = "/flaky";
 /// How often `/flaky` fails before it accepts.
 const FAILURES: u32 = 2;
+/// What the demo presets beside `dev`: at first, while more of what it tries fails than later, `/flaky` would have its
+/// circuit breaker open, and the demo would show nothing of it for half a minute.
+pub const PRESETS: &str = "breaker.min_attempts = 100\n";
 /// Events whose failures are remembered.
 const REMEMBERED: usize = 1_000;
 
@@ -55,7 +58,7 @@ pub async fn add(process: &mut Process) -> Result<(), Failure> {
         let failures = Arc::new(Mutex::new(HashMap::new()));
         receiver::serve(
             listener,
-            move |received| std::future::ready(answer(&failures, &received)),
+            move |received| std::future::ready(receiver::status(answer(&failures, &received))),
             stop,
         )
         .await;

@@ -37,8 +37,9 @@ pub async fn run(args: DevArgs, file: Option<&Path>, flags: &str) -> Result<(), 
     // Read twice: the keys that `dev` makes lie in the data folder, which the configuration names.
     let data = Config::load(file, PRESETS, &flags)?.data;
     let keys = Keys::open(&data)?;
+    let demo = if args.demo { demo::PRESETS } else { "" };
     let presets = format!(
-        "{PRESETS}api.admin_key = \"{}\"\nsecrets.key = \"{}\"\n",
+        "{PRESETS}{demo}api.admin_key = \"{}\"\nsecrets.key = \"{}\"\n",
         keys.admin, keys.seal
     );
     let config = Config::load(file, &presets, &flags)?;

@@ -2,12 +2,16 @@
 
 use crate::cli::ListenArgs;
 use crate::failure::Failure;
-use crate::receiver::{self, Received};
+use crate::receiver::{self, Answer, Received};
 use crate::terminal::{Colour, coloured, say};
-use hyper::StatusCode;
+use http_body_util::Full;
+use hyper::header::HeaderValue;
+use hyper::{Method, Response, StatusCode};
 use platform::clock::Clock;
 use schemas::signature;
 use schemas::target::SigningKey;
+use schemas::verification::{ALLOWED_ORIGIN, REQUEST_ORIGIN, crc_answer};
+use serde_json::json;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -45,17 +49,70 @@ pub async fn run(args: ListenArgs) -> Result<(), Failure> {
     let answer = move |received: Received| {
         let key = key.clone();
         async move {
+            if received.method != Method::POST {
+                return asked(&received, key.as_ref());
+            }
             let verified = verify(&received, key.as_ref());
             print(&received, &verified);
             tokio::time::sleep(delay).await;
             match verified {
-                Verified::No(_) => StatusCode::UNAUTHORIZED,
-                Verified::Yes | Verified::NotTried => status,
+                Verified::No(_) => receiver::status(StatusCode::UNAUTHORIZED),
+                Verified::Yes | Verified::NotTried => {
+                    repeated(&received).unwrap_or_else(|| receiver::status(status))
+                }
             }
         }
     };
     receiver::serve(listener, answer, shutdown).await;
     Ok(())
+}
+
+/// Answers a challenge that is no POST: by CRC, if the secret is known, or by the handshake of CloudEvents.
+fn asked(received: &Received, key: Option<&SigningKey>) -> Answer {
+    let token = received
+        .query
+        .split('&')
+        .find_map(|part| part.strip_prefix("crc_token="));
+    let origin = received.header(REQUEST_ORIGIN);
+    let (what, answer) = match (&received.method, token, key) {
+        (&Method::GET, Some(token), Some(key)) => {
+            let body = json!({ "response_token": crc_answer(key, token) }).to_string();
+            ("challenge by crc: answered", Response::new(Full::from(body)))
+        }
+        (&Method::GET, Some(_), None) => {
+            let answer = receiver::status(StatusCode::NOT_FOUND);
+            ("challenge by crc: cannot be answered without --secret", answer)
+        }
+        (&Method::OPTIONS, ..) if !origin.is_empty() => {
+            let mut answer = receiver::status(StatusCode::OK);
+            if let Ok(origin) = HeaderValue::from_str(origin) {
+                answer.headers_mut().insert(ALLOWED_ORIGIN, origin);
+                answer
+                    .headers_mut()
+                    .insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+            }
+            ("challenge by cloudevents: allowed", answer)
+        }
+        _ => ("not a webhook", receiver::status(StatusCode::METHOD_NOT_ALLOWED)),
+    };
+    let now = Clock::system().now().to_rfc3339();
+    say(&format!(
+        "{}  {} {}  {what}",
+        &now[11..19],
+        received.method,
+        received.path
+    ));
+    answer
+}
+
+/// The answer to a challenge by echo, if that is what has come.
+fn repeated(received: &Received) -> Option<Answer> {
+    if received.header("webhook-event-type") != "webhook.verification" {
+        return None;
+    }
+    let asked: serde_json::Value = serde_json::from_slice(&received.body).ok()?;
+    let challenge = asked["challenge"].as_str()?.to_owned();
+    Some(Response::new(Full::from(challenge)))
 }
 
 enum Verified {

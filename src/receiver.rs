@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,10 +15,14 @@ use tokio_util::sync::CancellationToken;
 /// The largest body taken.
 const MAX_BODY: usize = 64 << 20;
 
-/// One delivery as received.
+/// One request as received.
 pub struct Received {
-    /// The request's path.
+    /// Its method.
+    pub method: Method,
+    /// Its path.
     pub path: String,
+    /// Its query; empty where there is none.
+    pub query: String,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body.
@@ -35,11 +39,21 @@ impl Received {
     }
 }
 
-/// Receives until `shutdown`; `answer` says with which status.
+/// What a request is answered.
+pub type Answer = Response<Full<Bytes>>;
+
+/// An answer of nothing but a status.
+pub fn status(status: StatusCode) -> Answer {
+    let mut answer = Response::default();
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Receives until `shutdown`; `answer` says what to answer.
 pub async fn serve<F, Fut>(listener: TcpListener, answer: F, shutdown: CancellationToken)
 where
     F: Fn(Received) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = StatusCode> + Send + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
 {
     let mut connections = JoinSet::new();
     loop {
@@ -56,20 +70,20 @@ where
             let answer = answer.clone();
             async move {
                 let (head, body) = request.into_parts();
-                let status = match Limited::new(body, MAX_BODY).collect().await {
+                let answer = match Limited::new(body, MAX_BODY).collect().await {
                     Ok(body) => {
                         let received = Received {
+                            method: head.method,
                             path: head.uri.path().to_owned(),
+                            query: head.uri.query().unwrap_or_default().to_owned(),
                             headers: head.headers,
                             body: body.to_bytes(),
                         };
                         answer(received).await
                     }
-                    Err(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                    Err(_) => status(StatusCode::PAYLOAD_TOO_LARGE),
                 };
-                let mut response = Response::new(Full::new(Bytes::new()));
-                *response.status_mut() = status;
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(answer)
             }
         });
         connections.spawn(async move {

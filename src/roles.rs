@@ -8,7 +8,7 @@ use crate::settings;
 use dispatcher::probe::Probe;
 use platform::catalog::Catalog;
 use platform::clock::Clock;
-use platform::config::{Config, QueueKind, Topic};
+use platform::config::{Config, Topic};
 use platform::delivery_queue::DeliveryQueue;
 use platform::event_log::EventLog;
 use platform::follow::Follower;
@@ -243,33 +243,6 @@ impl Process {
         }
     }
 
-    fn consumer_settings(&self) -> consumer::Config {
-        let config = &self.config;
-        // Log and queue on one disk: the payload is there already.
-        let place = if config.payloads_in_log() {
-            consumer::config::PayloadPlace::Log
-        } else {
-            consumer::config::PayloadPlace::Message
-        };
-        consumer::Config {
-            group: config.kafka.group.clone(),
-            topics: config.events.topics.clone(),
-            dead_letter_topic: config.events.dead_letter_topic.clone(),
-            max_payload: config.events.max_payload.0,
-            spill: settings::threshold(&config.payloads),
-            payload_place: place,
-            registry: config.schema_registry(),
-            poison_share: config.events.poison_share,
-            // A queue over the network needs many batches on their way, one on this disk a group commit.
-            in_flight: match config.queue.kind {
-                QueueKind::Sqs => 1_024,
-                QueueKind::Embedded => 256,
-            },
-            in_flight_bytes: 32 << 20,
-            match_memory: config.events.match_memory.0 as u64,
-        }
-    }
-
     fn consumer(&self) -> Role {
         let parts = consumer::Parts {
             log: self.log.clone(),
@@ -282,7 +255,7 @@ impl Process {
         Role::new(
             "consumer",
             consumer::run(
-                self.consumer_settings(),
+                settings::consumer(&self.config),
                 parts,
                 self.ready("consumer"),
                 self.shutdown.clone(),
@@ -292,7 +265,7 @@ impl Process {
 
     /// What is sent again comes from the log to the queue, as what the consumer reads.
     fn replay(&self) -> Role {
-        let settings = self.consumer_settings();
+        let settings = settings::consumer(&self.config);
         let rate = self.config.replay.rate;
         // The database lies in the data folder, which is this process's alone.
         let alone = self._lock.is_some() && self.config.store.url.is_none();

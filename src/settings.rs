@@ -34,7 +34,7 @@ pub fn mailer(config: &Config) -> Result<Option<Mailer>, Failure> {
 }
 
 /// What decides where a payload travels.
-pub fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
+fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
     let prices = payloads.prices;
     consumer::price::Threshold {
         limit: payloads.inline_limit.0,
@@ -55,6 +55,33 @@ pub fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
 pub fn packs(config: &Config) -> Option<Prices> {
     let priced = config.queue.kind == QueueKind::Sqs && config.payloads.kind == PayloadsKind::S3;
     (priced && config.retry.packs).then_some(config.payloads.prices)
+}
+
+/// How the consumer reads, and what it may have under way.
+pub fn consumer(config: &Config) -> consumer::Config {
+    // Log and queue on one disk: the payload is there already.
+    let place = if config.payloads_in_log() {
+        consumer::config::PayloadPlace::Log
+    } else {
+        consumer::config::PayloadPlace::Message
+    };
+    consumer::Config {
+        group: config.kafka.group.clone(),
+        topics: config.events.topics.clone(),
+        dead_letter_topic: config.events.dead_letter_topic.clone(),
+        max_payload: config.events.max_payload.0,
+        spill: threshold(&config.payloads),
+        payload_place: place,
+        registry: config.schema_registry(),
+        poison_share: config.events.poison_share,
+        // A queue over the network needs many batches on their way, one on this disk a group commit.
+        in_flight: match config.queue.kind {
+            QueueKind::Sqs => 1_024,
+            QueueKind::Embedded => 256,
+        },
+        in_flight_bytes: 32 << 20,
+        match_memory: config.events.match_memory.0 as u64,
+    }
 }
 
 /// Whether what the consumer reads can be decoded: the files that topics and registry name are there and of use.

@@ -296,15 +296,19 @@ async fn sigterm_finishes_what_runs_and_exits_0() {
 async fn the_demo_shows_a_delivery_on_its_third_attempt() {
     let setup = Setup::new();
     let product = setup.dev_with(&["--demo"]).await;
-    let line = eventually(secs(30), "a line of the flaky target's success", async || {
-        product
-            .stdout()
+    // Ten, so that more has failed before than opens a circuit breaker otherwise.
+    let lines = eventually(secs(60), "lines of the flaky target's success", async || {
+        let said = product.stdout();
+        let successes = said
             .lines()
-            .find(|line| line.contains("delivered on attempt 3"))
-            .map(str::to_owned)
-    });
-    let line = line.await;
-    assert!(line.contains("→ /flaky"), "{line}");
+            .filter(|line| line.contains("delivered on attempt 3"));
+        let successes: Vec<String> = successes.map(str::to_owned).collect();
+        (successes.len() >= 10).then_some(successes)
+    })
+    .await;
+    for line in lines {
+        assert!(line.contains("→ /flaky"), "{line}");
+    }
     let said = product.stdout();
     for part in [
         "→ /steady   200",

@@ -1,7 +1,7 @@
 //! Targets that prove that they want deliveries, each in its way, to the real product.
 
 use crate::eventually;
-use crate::product::Setup;
+use crate::product::{Product, Setup};
 use crate::secs;
 use crate::server::{Answered, Server};
 use bytes::Bytes;
@@ -160,5 +160,41 @@ async fn a_target_gets_deliveries_once_it_has_proved_itself() {
         (&json!(true), &json!(200))
     );
     assert_eq!(come("/elsewhere", 1).await, [""]);
+    product.stop().await;
+}
+
+#[tokio::test]
+async fn the_receiver_that_comes_along_answers_each_challenge() {
+    let setup = Setup::new().set("delivery.origin", ORIGIN);
+    let product = setup.dev().await;
+    let address = |receiver: &Product| {
+        let text = receiver.stdout();
+        let url = text.split_whitespace().find(|word| word.starts_with("http://"))?;
+        Some(url.to_owned())
+    };
+    let listening = async |arguments: &[&str]| {
+        let receiver = setup.spawn(arguments);
+        let url = eventually(secs(10), "listen says where", async || address(&receiver)).await;
+        (receiver, url)
+    };
+    let (first, url) = listening(&["listen", "--addr", "127.0.0.1:0"]).await;
+    let make = async |method: &str| {
+        let body = json!({"url": url, "verification": method});
+        product.post("/webhooks/targets", body).await.expect(201)
+    };
+    assert_eq!(make("echo").await["state"], "active");
+    assert_eq!(make("cloudevents").await["state"], "active");
+    // It does not know the secret yet.
+    let crc = make("crc").await;
+    assert_eq!(crc["state"], "unverified");
+    let said = first.stdout();
+    assert!(said.contains("cannot be answered without --secret"), "{said}");
+    let secret = crc["secret"].as_str().expect("a secret");
+    let (_second, url) = listening(&["listen", "--addr", "127.0.0.1:0", "--secret", secret]).await;
+    let moved = product
+        .patch(&format!("/webhooks/targets/{}", crc["id"]), json!({"url": url}))
+        .await
+        .expect(200);
+    assert_eq!(moved["state"], "active");
     product.stop().await;
 }

@@ -6,24 +6,10 @@ use crate::secrets::Sealer;
 use crate::telemetry;
 use schemas::avro::Framing;
 use schemas::schedule::MAX_WINDOW;
-use schemas::verification::Verification;
 use std::time::Duration;
 
 /// The largest `payloads.inline_limit`: SQS takes 1 MiB with everything that belongs to a message.
 const MAX_INLINE: usize = 900 * 1024;
-
-/// Whether it is a name as a host may have, with letters, digits, dots and hyphens.
-fn is_dns_name(name: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
-}
 
 impl Config {
     /// What must hold beyond each key's own form.
@@ -37,21 +23,6 @@ impl Config {
         }
         if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
             return fail("api.admin_key", "must have at least 16 characters".into());
-        }
-        if self.api.verification == Verification::CloudEvents && self.delivery.origin.is_none() {
-            return fail(
-                "delivery.origin",
-                "is needed where api.verification is \"cloudevents\": a DNS name of ours, such as \"hooks.example.com\""
-                    .into(),
-            );
-        }
-        if let Some(origin) = &self.delivery.origin
-            && !is_dns_name(origin)
-        {
-            return fail(
-                "delivery.origin",
-                format!("\"{origin}\" is not a DNS name such as \"hooks.example.com\""),
-            );
         }
         if self.events.topics.is_empty() {
             return fail("events.topics", "must name at least one topic".into());

@@ -4,10 +4,24 @@ use super::error::ConfigError;
 use super::keys::Config;
 use ipnet::{IpNet, Ipv6Net};
 use schemas::egress::EgressRules;
+use schemas::verification::Verification;
 use std::net::Ipv6Addr;
 
 /// IPv4 addresses as IPv6 has them.
 const MAPPED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96);
+
+/// Whether it is a name as a host may have, with letters, digits, dots and hyphens.
+fn is_dns_name(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
 
 impl Config {
     /// What may be dialled.
@@ -44,8 +58,23 @@ impl Config {
             .ok_or_else(|| ConfigError::new("delivery.proxy", message))
     }
 
+    fn check_origin(&self) -> Result<(), ConfigError> {
+        let fail = |message: String| Err(ConfigError::new("delivery.origin", message));
+        match &self.delivery.origin {
+            None if self.api.verification == Verification::CloudEvents => fail(
+                "is needed where api.verification is \"cloudevents\": a DNS name of ours, such as \"hooks.example.com\""
+                    .to_owned(),
+            ),
+            Some(origin) if !is_dns_name(origin) => {
+                fail(format!("\"{origin}\" is not a DNS name such as \"hooks.example.com\""))
+            }
+            None | Some(_) => Ok(()),
+        }
+    }
+
     pub(super) fn check_egress(&self) -> Result<(), ConfigError> {
         self.proxy()?;
+        self.check_origin()?;
         let lists = [
             ("delivery.allow_networks", &self.delivery.allow_networks),
             ("delivery.deny_networks", &self.delivery.deny_networks),
