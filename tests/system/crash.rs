@@ -79,7 +79,7 @@ async fn killed_under_load_nothing_accepted_is_lost_and_little_comes_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_deliveries_wait_for_their_retry_none_is_lost() {
-    let (setup, sink) = (Setup::new().without_breakers(), Sink::start().await);
+    let (setup, sink) = (Setup::new(), Sink::start().await);
     let mut product = setup.dev().await;
     let target = product.endpoint(&sink, "/down", &["load.*"]).await;
     product.retry_soon(target).await;

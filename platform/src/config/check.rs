@@ -316,8 +316,8 @@ mod tests {
                 "breaker.window: must be between 1s and 1d",
             ),
             (
-                "breaker.open_max = \"29s\"",
-                "breaker.open_max: must be between 30s and 1d",
+                "breaker.open_max = \"4s\"",
+                "breaker.open_max: must be between 5s and 1d",
             ),
         ];
         for (flags, message) in table {
