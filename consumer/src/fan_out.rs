@@ -12,7 +12,6 @@ use platform::telemetry::names;
 use schemas::delivery::{Delivery, Payload};
 use schemas::event::Event;
 use schemas::ids::TargetId;
-use schemas::wire;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -233,17 +232,10 @@ fn inline(payload: &Payload) -> usize {
 
 fn messages(event: &Ready) -> impl Iterator<Item = OutMessage> {
     let delivery = |target: &TargetId| Delivery::first(&event.event, *target, event.payload.clone());
-    event.targets.iter().map(move |target| message(&delivery(target)))
-}
-
-fn message(delivery: &Delivery) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay: Duration::ZERO,
-    }
+    event
+        .targets
+        .iter()
+        .map(move |target| OutMessage::of(&delivery(target), Duration::ZERO))
 }
 
 /// Part of some room, given back by itself. All of it if there is less.

@@ -72,7 +72,10 @@ impl Dispatch {
             Ok(delivery) => delivery,
             Err(error) => {
                 tracing::error!(%error, "unreadable message goes to the dead-letter queue");
-                return Step::DeadLetter(as_it_is(message));
+                return Step::DeadLetter(OutMessage::unreadable(
+                    message.body.clone(),
+                    message.attribute.clone(),
+                ));
             }
         };
         let target = match self.targets.get(delivery.target).await {
@@ -243,27 +246,7 @@ fn next_try(mut delivery: Delivery, due_at: Option<Millis>, why: String, now: Mi
     delivery.due_at = due_at;
     delivery.reason = Some(why);
     let delay = due_at.map_or(Duration::ZERO, |due_at| hop(now, due_at, MAX_DELAY));
-    out(&delivery, delay)
-}
-
-fn out(delivery: &Delivery, delay: Duration) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay,
-    }
-}
-
-/// A message that cannot be read, unchanged.
-fn as_it_is(message: &InMessage) -> OutMessage {
-    OutMessage {
-        body: message.body.clone(),
-        attribute: message.attribute.clone(),
-        group: "unreadable".to_owned(),
-        delay: Duration::ZERO,
-    }
+    OutMessage::of(&delivery, delay)
 }
 
 /// An attempt as history keeps it.

@@ -10,6 +10,8 @@ pub mod sqs;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use schemas::delivery::Delivery;
+use schemas::wire;
 use std::time::Duration;
 
 /// The longest delay of a message: 900 s, SQS's limit (quotas-messages in the SQS developer guide).
@@ -62,6 +64,29 @@ pub struct OutMessage {
 }
 
 impl OutMessage {
+    /// The message of a delivery, hidden for so long.
+    #[must_use]
+    pub fn of(delivery: &Delivery, delay: Duration) -> Self {
+        let wire = wire::encode(delivery);
+        Self {
+            body: wire.body,
+            attribute: wire.attribute,
+            group: delivery.group(),
+            delay,
+        }
+    }
+
+    /// A message that nobody here can read, as it came: for the dead-letter queue.
+    #[must_use]
+    pub fn unreadable(body: Bytes, attribute: String) -> Self {
+        Self {
+            body,
+            attribute,
+            group: "unreadable".to_owned(),
+            delay: Duration::ZERO,
+        }
+    }
+
     /// What it counts against the batch limit: body, attribute, and the attribute's name and type.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -4,7 +4,6 @@ use crate::decide::{self, Step};
 use crate::gather::Held;
 use crate::given_up::Obituaries;
 use crate::packs::Packs;
-use bytes::Bytes;
 use platform::clock::Clock;
 use platform::delivery_queue::sender::{Deleter, SendError, Sender};
 use platform::delivery_queue::{DeliveryQueue, InMessage, OutMessage, QueueName};
@@ -111,7 +110,7 @@ impl Exits {
             Err(error) => {
                 tracing::error!(%error, "unreadable message goes to the dead-letter queue");
                 self.dead_letter
-                    .send(as_it_is(message.body, message.attribute))
+                    .send(OutMessage::unreadable(message.body, message.attribute))
                     .await
             }
         };
@@ -127,7 +126,7 @@ impl Exits {
     pub(crate) async fn bury(&self, message: InMessage) {
         if went(
             self.dead_letter
-                .send(as_it_is(message.body, message.attribute))
+                .send(OutMessage::unreadable(message.body, message.attribute))
                 .await,
         ) {
             self.deleter.delete(message.receipt).await;
@@ -137,12 +136,18 @@ impl Exits {
     async fn delivery(&self, delivery: Delivery) -> Result<(), SendError> {
         let now = self.clock.now();
         match decide::next_step(&delivery, now) {
-            Step::Dispatch => self.dispatch.send(out(&delivery, Duration::ZERO)).await,
-            Step::Hop(delay) => self.retry.send(out(&delivery, delay)).await,
+            Step::Dispatch => {
+                self.dispatch
+                    .send(OutMessage::of(&delivery, Duration::ZERO))
+                    .await
+            }
+            Step::Hop(delay) => self.retry.send(OutMessage::of(&delivery, delay)).await,
             Step::GiveUp => {
                 // Sent again and given up again, it lies there from the first time.
                 if !delivery.resend.is_some_and(|resend| resend.buried) {
-                    self.dead_letter.send(out(&delivery, Duration::ZERO)).await?;
+                    self.dead_letter
+                        .send(OutMessage::of(&delivery, Duration::ZERO))
+                        .await?;
                 }
                 tracing::info!(
                     delivery = %delivery.id(), target = %delivery.target, attempts = delivery.attempt,
@@ -168,24 +173,5 @@ fn went(sent: Result<(), SendError>) -> bool {
             false
         }
         Err(SendError::Stopped(_)) => false,
-    }
-}
-
-fn as_it_is(body: Bytes, attribute: String) -> OutMessage {
-    OutMessage {
-        body,
-        attribute,
-        group: "unreadable".to_owned(),
-        delay: Duration::ZERO,
-    }
-}
-
-fn out(delivery: &Delivery, delay: Duration) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay,
     }
 }

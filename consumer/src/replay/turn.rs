@@ -12,7 +12,6 @@ use schemas::history::{EventRecord, HistoryRecord};
 use schemas::ids::TargetId;
 use schemas::rate::RateLimit;
 use schemas::target::TargetState;
-use schemas::wire;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -181,7 +180,7 @@ impl Work {
                 self.reporter.report(HistoryRecord::Event(record));
             }
             let sender = self.sender.clone();
-            sending.spawn(async move { sender.send(message(&delivery)).await });
+            sending.spawn(async move { sender.send(OutMessage::of(&delivery, Duration::ZERO)).await });
         }
         while let Some(sent) = sending.join_next().await {
             match sent {
@@ -221,15 +220,5 @@ impl Work {
     async fn stopped(&self) {
         self.shutdown.cancelled().await;
         tokio::time::sleep(LAST_STEP).await;
-    }
-}
-
-fn message(delivery: &Delivery) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay: Duration::ZERO,
     }
 }

@@ -1,6 +1,6 @@
 //! A delivery asks for its permit, or waits: which is not an attempt.
 
-use super::{Dispatch, Step, next_try, out};
+use super::{Dispatch, Step, next_try};
 use crate::gate::bucket::Rate;
 use crate::gate::{Ask, Why};
 use crate::permits::{Entrant, Entry, Permit, put_off};
@@ -49,7 +49,10 @@ impl Dispatch {
             // A last attempt is due at the very end: what finds no place for it then has one more chance.
             Entry::Slow(why, wait) if !(is_over && slow) => {
                 put_off(why);
-                Step::Slow(out(delivery, wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY)))
+                Step::Slow(OutMessage::of(
+                    delivery,
+                    wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY),
+                ))
             }
             Entry::Later(why, wait) if !is_over => {
                 put_off(why);
@@ -81,14 +84,14 @@ impl Dispatch {
     /// Back for a while: what is missing is ours, and no affair of the target's.
     pub(super) fn ours_is_away(&self, delivery: &Delivery) -> Step {
         let chance = chance_of(&delivery.id(), delivery.attempt);
-        Step::Slow(out(delivery, self.permits.ours_is_away(chance)))
+        Step::Slow(OutMessage::of(delivery, self.permits.ours_is_away(chance)))
     }
 }
 
 /// The message of the same attempt at a later time, for the retry queue.
 fn postponed(mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
     delivery.due_at = Some(due_at);
-    out(&delivery, hop(now, due_at, MAX_DELAY))
+    OutMessage::of(&delivery, hop(now, due_at, MAX_DELAY))
 }
 
 /// The message of a delivery whose window ended while it waited, for the retry queue: what it tells is the attempts

@@ -100,7 +100,7 @@ impl World {
     pub(super) fn accept(&self, event: &str) {
         let delivery = delivery(event, self.clock.now());
         self.queue
-            .put(QueueName::Dispatch, &out(&delivery, Duration::ZERO));
+            .put(QueueName::Dispatch, &OutMessage::of(&delivery, Duration::ZERO));
     }
 
     /// A delivery waits in the retry queue, and is seen at once.
@@ -111,7 +111,8 @@ impl World {
             due_at: Some(due_at),
             ..delivery(event, ACCEPTED)
         };
-        self.queue.put(QueueName::Retry, &out(&waiting, Duration::ZERO));
+        self.queue
+            .put(QueueName::Retry, &OutMessage::of(&waiting, Duration::ZERO));
     }
 
     /// Goes on until nothing waits any more. Answers how many calls the process made.
@@ -208,7 +209,8 @@ impl World {
                 Duration::ZERO
             }
         };
-        self.queue.put(QueueName::Retry, &out(&delivery, delay));
+        self.queue
+            .put(QueueName::Retry, &OutMessage::of(&delivery, delay));
     }
 
     /// How often a message was sent to wait once more.
@@ -261,15 +263,5 @@ fn delivery(event: &str, accepted_at: Millis) -> Delivery {
         reason: None,
         resend: None,
         payload: Payload::Inline(Bytes::from_static(b"{}")),
-    }
-}
-
-pub(super) fn out(delivery: &Delivery, delay: Duration) -> OutMessage {
-    let wire = wire::encode(delivery);
-    OutMessage {
-        body: wire.body,
-        attribute: wire.attribute,
-        group: delivery.group(),
-        delay,
     }
 }
