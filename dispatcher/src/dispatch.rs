@@ -45,7 +45,7 @@ pub struct Dispatch {
     /// What.
     pub payloads: Payloads,
     /// How.
-    pub client: HttpClient,
+    pub client: Arc<HttpClient>,
     /// When: how much may be attempted at once, and what is left alone.
     pub permits: Arc<Permits>,
     /// History.

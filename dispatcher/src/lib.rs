@@ -85,14 +85,16 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), std::convert::Infallible> {
     let permits = Permits::new(config.gate_rules(), config.shares());
+    // One for both: its pool and its bound of connections are over all targets.
+    let client = Arc::new(HttpClient::new(&config));
     let asking = Asking {
         catalog: parts.catalog.catalog().clone(),
-        prober: Probe::new(&config, parts.clock.clone()),
+        prober: Probe::with(&config, client.clone(), parts.clock.clone()),
     };
     let dispatch = Arc::new(Dispatch {
         targets: Targets::new(parts.catalog),
         payloads: Payloads::new(parts.payloads, parts.log),
-        client: HttpClient::new(&config),
+        client,
         permits: permits.clone(),
         reporter: parts.reporter,
         clock: parts.clock.clone(),

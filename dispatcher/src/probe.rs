@@ -22,6 +22,7 @@ use schemas::outcome::AttemptError;
 use schemas::target::TargetDetails;
 use schemas::time::Millis;
 use schemas::verification::{ALLOWED_ORIGIN, Question, Reply, judge, question};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -32,22 +33,22 @@ const EXAMPLE: &str = r#"{"type":"hookwright.test","data":{"message":"This is a 
 
 /// Asks targets.
 pub struct Probe {
-    client: HttpClient,
+    client: Arc<HttpClient>,
     clock: Clock,
     timeout: Duration,
     origin: Option<String>,
 }
 
 impl Probe {
-    /// Asks by these rules.
+    /// Asks by these rules, with a client of its own.
     #[must_use]
     pub fn new(config: &Config, clock: Clock) -> Self {
-        Self::with(config, HttpClient::new(config), clock)
+        Self::with(config, Arc::new(HttpClient::new(config)), clock)
     }
 
-    /// The same with another client.
+    /// Asks with a client that others use too.
     #[must_use]
-    pub fn with(config: &Config, client: HttpClient, clock: Clock) -> Self {
+    pub fn with(config: &Config, client: Arc<HttpClient>, clock: Clock) -> Self {
         Self {
             client,
             clock,
