@@ -134,7 +134,8 @@ impl HttpClient {
     ) -> Result<(HeaderMap, Answer), AttemptError> {
         let sent = match tls {
             None => self.client.request(request),
-            Some(tls) => self.own(tls).await?.request(request),
+            // Boxed, as what few deliveries need: the task of every delivery has room for all it may wait for.
+            Some(tls) => Box::pin(self.own(tls)).await?.request(request),
         };
         let response = sent.await.map_err(|error| classify(&error))?;
         let (head, body) = response.into_parts();

@@ -197,7 +197,7 @@ impl Dispatch {
             }
             Outcome::Gone => {
                 record.status = DeliveryStatus::Canceled;
-                self.disable(target).await;
+                Box::pin(self.disable(target)).await;
                 ("gone", Step::Done)
             }
             Outcome::Rejected => {

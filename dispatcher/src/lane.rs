@@ -19,7 +19,6 @@ pub struct Lane {
 }
 
 /// Where the next step of a message goes.
-#[derive(Clone)]
 struct Exits {
     name: QueueName,
     retry: Sender,
@@ -56,13 +55,13 @@ impl Lane {
         let burying = tokio::spawn(task);
         let (deleter, task) = Deleter::new(self.queue.clone(), self.name);
         let deleting = tokio::spawn(task);
-        let exits = Exits {
+        let exits = Arc::new(Exits {
             name: self.name,
             retry,
             slow,
             dead_letter,
             deleter,
-        };
+        });
         let intake = Intake {
             queue: self.queue,
             name: self.name,

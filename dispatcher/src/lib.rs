@@ -55,6 +55,7 @@ use probe::{Asking, Probe};
 use std::sync::Arc;
 use std::time::Duration;
 use targets::Targets;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// What the dispatcher works with.
@@ -115,20 +116,27 @@ pub async fn run(
     );
     let slow = Lane::new(parts.queue, QueueName::Slow, slow, visibility, dispatch);
     ready();
-    let tidying = tidy(&permits, &shutdown);
-    tokio::join!(
-        dispatching.run(shutdown.clone()),
-        slow.run(shutdown.clone()),
-        tidying,
-        asking.run(&shutdown)
-    );
+    // Each on a task of its own: joined in one, all of them would be polled whenever one is woken, and a lane is
+    // woken at each batch of messages.
+    let mut working = JoinSet::new();
+    working.spawn(dispatching.run(shutdown.clone()));
+    working.spawn(slow.run(shutdown.clone()));
+    working.spawn(tidy(permits, shutdown.clone()));
+    working.spawn(async move { asking.run(&shutdown).await });
+    while let Some(ended) = working.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
     Ok(())
 }
 
 /// How often idle targets are forgotten.
 const TIDY: Duration = Duration::from_secs(30);
 
-async fn tidy(permits: &Permits, shutdown: &CancellationToken) {
+async fn tidy(permits: Arc<Permits>, shutdown: CancellationToken) {
     while tokio::time::timeout(TIDY, shutdown.cancelled()).await.is_err() {
         permits.forget_idle();
     }

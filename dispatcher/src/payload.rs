@@ -48,7 +48,8 @@ impl Payloads {
     pub async fn fetch(&self, delivery: &Delivery) -> Result<Bytes, NoPayload> {
         match &delivery.payload {
             Payload::Inline(payload) => Ok(payload.clone()),
-            Payload::Stored(pointer) => self.stored(pointer).await,
+            // Boxed: the task of a delivery whose payload is in its message has no room for it.
+            Payload::Stored(pointer) => Box::pin(self.stored(pointer)).await,
             Payload::Logged { at, len } => self.logged(delivery, *at as usize, *len as usize).await,
         }
     }
