@@ -122,6 +122,9 @@ pub enum What {
         /// Deliveries that wait for the dead one.
         #[arg(long, default_value_t = 100_000)]
         waiting: u64,
+        /// Over Kafka, SQS, S3 and Postgres (needs `target/world/env`); an emulator bears a tenth of the rate.
+        #[arg(long)]
+        distributed: bool,
     },
     /// Decoding of records, beside apache-avro.
     Decode,
@@ -138,6 +141,24 @@ pub enum What {
         /// Chooses the moments [default: from the clock].
         #[arg(long)]
         seed: Option<u64>,
+    },
+    /// SIGKILL with a backlog: how soon it moves again.
+    Restart {
+        /// Deliveries that wait at the kill.
+        #[arg(long, default_value_t = 10_000)]
+        queued: u64,
+    },
+    /// Requests that hang at once: their memory.
+    Hanging {
+        /// How many; a process needs a file for each (`ulimit -n`).
+        #[arg(long, default_value_t = 10_000)]
+        requests: u64,
+    },
+    /// The dispatcher by itself, beside the bare client loops.
+    Sending {
+        /// How many deliveries, and requests of each loop.
+        #[arg(long, default_value_t = 100_000)]
+        deliveries: u64,
     },
     /// Matching against a large catalog, on SQLite and, where it is up, on Postgres.
     Matching {
@@ -214,6 +235,9 @@ pub fn plan(quick: bool) -> Vec<What> {
             events: 2_000_000 / part,
             record: 300,
         },
+        What::Sending {
+            deliveries: 100_000 / part,
+        },
         What::EmbeddedWaiting {
             events: 200_000 / part,
             hold: 20 / part,
@@ -223,11 +247,18 @@ pub fn plan(quick: bool) -> Vec<What> {
             rate: 200.0,
             seconds: 25.0 / part as f64,
             waiting: 100_000 / part,
+            distributed: false,
         },
         What::Crash {
             rounds: if quick { 2 } else { 10 },
             fanout: 1,
             seed: None,
+        },
+        What::Restart {
+            queued: 10_000 / part,
+        },
+        What::Hanging {
+            requests: 10_000 / part,
         },
     ];
     if world::World::is_there() {
@@ -236,6 +267,12 @@ pub fn plan(quick: bool) -> Vec<What> {
             alone: 20_000 / part,
             rate: 100.0,
             connections: 64,
+        });
+        plan.push(What::Isolation {
+            rate: 20.0,
+            seconds: 50.0 / part as f64,
+            waiting: 10_000 / part,
+            distributed: true,
         });
         plan.push(What::QuietLatency {
             rate: 25.0,
@@ -267,6 +304,9 @@ pub fn name(what: &What) -> &'static str {
         What::Isolation { .. } => "isolation",
         What::Matching { .. } => "matching",
         What::Crash { .. } => "crash",
+        What::Sending { .. } => "sending",
+        What::Restart { .. } => "restart",
+        What::Hanging { .. } => "hanging",
         What::Distributed { .. } => "distributed",
         What::Intake { .. } => "intake",
         What::QuietLatency { .. } => "quiet-latency",

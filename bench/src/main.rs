@@ -32,8 +32,8 @@ use clap::Parser as _;
 use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
-    Context, backlog, crash, decode, distributed, drain, embedded, idle, intake, isolation, matching,
-    null_queue, quiet, raw_http, raw_sqs, waiting,
+    Context, backlog, crash, decode, distributed, drain, embedded, hanging, idle, intake, isolation,
+    matching, null_queue, quiet, raw_http, raw_sqs, restart, sending, waiting,
 };
 use sink::Sink;
 use std::net::SocketAddr;
@@ -140,13 +140,22 @@ impl Bench {
                     .max_by(f64::total_cmp);
                 return Ok(rows);
             }
+            What::Sending { deliveries } => return sending::run(context, deliveries).await,
             What::Decode => return decode::run(),
             What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
             What::Isolation {
                 rate,
                 seconds,
                 waiting,
-            } => return isolation::run(context, rate, seconds, waiting).await,
+                distributed,
+            } => {
+                let load = isolation::Load {
+                    rate,
+                    seconds,
+                    waiting,
+                };
+                return isolation::run(context, load, distributed).await;
+            }
             What::NullQueue { events, record } => return null_queue::run(context, events, record).await,
             What::Intake { deliveries } => return intake::run(context, deliveries).await,
             What::QuietLatency { rate, seconds } => return quiet::run(context, rate, seconds).await,
@@ -194,6 +203,8 @@ impl Bench {
             What::Crash { rounds, fanout, seed } => {
                 crash::run(context, rounds, fanout, seed.unwrap_or_else(ledger::now_ns)).await?
             }
+            What::Restart { queued } => restart::run(context, queued).await?,
+            What::Hanging { requests } => hanging::run(context, requests).await?,
             // Taken care of before.
             What::All { .. } | What::Sink { .. } => return Ok(Vec::new()),
         };

@@ -7,6 +7,7 @@ pub mod decode;
 pub mod distributed;
 pub mod drain;
 pub mod embedded;
+pub mod hanging;
 pub mod idle;
 pub mod intake;
 pub mod isolation;
@@ -15,6 +16,8 @@ pub mod null_queue;
 pub mod quiet;
 pub mod raw_http;
 pub mod raw_sqs;
+pub mod restart;
+pub mod sending;
 pub mod waiting;
 
 use crate::driver::Driver;

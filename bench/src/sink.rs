@@ -21,6 +21,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -36,7 +37,12 @@ pub enum Answer {
     Status(u16),
     /// Never.
     Hang,
+    /// 200 after so many milliseconds.
+    Slow(u16),
 }
+
+/// What [`Answer::Slow`] begins at as a code: no status is as high.
+const SLOW: u16 = 1_000;
 
 impl Answer {
     fn code(self) -> u16 {
@@ -44,6 +50,7 @@ impl Answer {
             Self::Accept => 200,
             Self::Status(code) => code,
             Self::Hang => 0,
+            Self::Slow(millis) => SLOW.saturating_add(millis),
         }
     }
 }
@@ -57,7 +64,7 @@ pub struct Sink {
 
 struct Shared {
     ledger: Arc<Ledger>,
-    /// [`Answer`] of each target as a status: 200 accepts, 0 hangs.
+    /// [`Answer`] of each target as a code: 200 accepts, 0 hangs, other statuses refuse, above them is [`SLOW`].
     answers: [AtomicU16; MAX_TARGETS],
     turned_away: AtomicU64,
     requests: AtomicU64,
@@ -258,6 +265,7 @@ async fn handle(
             shared.turned_away.fetch_add(1, Ordering::Relaxed);
             std::future::pending().await
         }
+        code if code >= SLOW => tokio::time::sleep(Duration::from_millis((code - SLOW).into())).await,
         code => {
             shared.turned_away.fetch_add(1, Ordering::Relaxed);
             return Ok(empty(
@@ -361,6 +369,16 @@ mod tests {
         sink.answer(Answer::Accept);
         assert_eq!(deliver(&sink, "/t/0", 0).await, StatusCode::OK);
         assert_eq!(ledger.totals().unique, 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_target_accepts_after_its_time() {
+        let (sink, ledger) = sink().await;
+        sink.answer_at(0, Answer::Slow(30));
+        let began = std::time::Instant::now();
+        assert_eq!(deliver(&sink, "/t/0", 0).await, StatusCode::OK);
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        assert_eq!((ledger.totals().unique, sink.turned_away()), (1, 0));
     }
 
     #[tokio::test]

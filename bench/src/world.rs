@@ -54,10 +54,11 @@ impl World {
             })
         };
         let server_url = variable("WORLD_POSTGRES_URL")?;
+        // One process may have several, one after the other or beside each other.
         let name = format!(
             "bench-{}-{}",
             std::process::id(),
-            now_ns() / 1_000_000_000 % 1_000_000
+            now_ns() / 1_000_000 % 1_000_000_000
         );
         let (server, _) = server_url
             .rsplit_once('/')

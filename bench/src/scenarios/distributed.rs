@@ -183,7 +183,7 @@ impl Parts<'_> {
 }
 
 /// The API key in what the product printed.
-fn find_key(printed: &str) -> Option<&str> {
+pub(super) fn find_key(printed: &str) -> Option<&str> {
     printed
         .split(|letter: char| letter.is_whitespace() || "\",:".contains(letter))
         .find(|word| word.starts_with("hk_"))

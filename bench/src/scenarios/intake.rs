@@ -71,7 +71,7 @@ pub async fn run(context: &Context, deliveries: u64) -> Result<Vec<Row>> {
     clean(&world).await;
     measured?;
     for subscriptions in [1_000, 100_000, 1_000_000] {
-        // Its names are of this second, and so of its own.
+        // Its names are of this moment, and so of its own.
         let world = World::from_env().await?;
         let row = subscribed(context, &world, subscriptions, deliveries).await;
         clean(&world).await;

@@ -3,15 +3,18 @@
 //! Each part has a product of its own and the same load on the nine; the ratio is that of its 99th percentile to the
 //! one without trouble, which is measured before and after, since the machine drifts.
 
-use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, random_key, subscribe, warm_up};
+mod pipeline;
+
+use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, subscribe, warm_up};
 use crate::driver::Driver;
 use crate::http::post;
 use crate::ledger::Ledger;
 use crate::payload::Template;
-use crate::product::{Launch, Product};
+use crate::product::Product;
 use crate::report::Row;
 use crate::sink::{Answer, Sink};
 use anyhow::{Context as _, Result, bail};
+use pipeline::Pipeline;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,59 +45,101 @@ enum Trouble {
     Hangs,
     /// Another tenant has [`FLOOD`] times the load.
     Flood,
+    /// The same flood at another product on this machine: what the flood takes of the processor alone.
+    Beside,
     /// So many deliveries of the tenth wait, which answers 503.
     Dead(u64),
 }
 
-/// Each trouble at `rate` events per second to nine targets for `seconds`; `waiting` deliveries wait for the dead one.
-pub async fn run(context: &Context, rate: f64, seconds: f64, waiting: u64) -> Result<Vec<Row>> {
+/// What the nine targets have to do, and the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Events per second, each for all targets.
+    pub rate: f64,
+    /// For how long.
+    pub seconds: f64,
+    /// Deliveries that wait for the dead target.
+    pub waiting: u64,
+}
+
+/// Each trouble beside the load; `distributed` has each part over Kafka, SQS, S3 and Postgres.
+pub async fn run(context: &Context, load: Load, distributed: bool) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for trouble in [
         Trouble::None,
         Trouble::Hangs,
         Trouble::Flood,
-        Trouble::Dead(waiting),
+        Trouble::Beside,
+        Trouble::Dead(load.waiting),
         Trouble::None,
     ] {
-        rows.push(part(context, trouble, rate, seconds).await?);
+        rows.push(part(context, trouble, load, distributed).await?);
     }
-    let without = [&rows[0], &rows[4]].map(|row| row.p99_ms.unwrap_or(f64::NAN));
+    let without = [&rows[0], &rows[5]].map(|row| row.p99_ms.unwrap_or(f64::NAN));
     let without = (without[0] + without[1]) / 2.0;
-    for row in &mut rows[1..4] {
+    for row in &mut rows[1..5] {
         let ratio = row.p99_ms.map(|with| with / without);
         row.at_most("p99 of the nine, times that without", ratio, BOUND);
     }
+    let beside = rows[3].p99_ms;
+    let ratio = rows[2].p99_ms.zip(beside).map(|(with, beside)| with / beside);
+    rows[2].at_most("times that with the flood at another product", ratio, BOUND);
     Ok(rows)
 }
 
-async fn part(context: &Context, trouble: Trouble, rate: f64, seconds: f64) -> Result<Row> {
-    let folder = context.folder()?;
-    let mut launch = Launch::new(&context.binary, folder.path(), &context.settings)?;
-    launch.set("secrets.key", &random_key());
-    let product = launch.dev().await?;
+async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool) -> Result<Row> {
+    let pipeline = Pipeline::start(context, distributed).await?;
+    let row = if trouble == Trouble::Beside {
+        let other = Pipeline::start(context, distributed).await?;
+        let row = measured(context, &pipeline, &other, trouble, load).await;
+        other.end().await?;
+        row
+    } else {
+        measured(context, &pipeline, &pipeline, trouble, load).await
+    };
+    pipeline.end().await?;
+    let mut row = row?;
+    if distributed {
+        row.scenario = format!("distributed, {}", row.scenario);
+    }
+    Ok(row)
+}
+
+/// The nine are at `pipeline`, a flood is at `flooded`.
+async fn measured(
+    context: &Context,
+    pipeline: &Pipeline,
+    flooded: &Pipeline,
+    trouble: Trouble,
+    load: Load,
+) -> Result<Row> {
+    let Load { rate, seconds, .. } = load;
+    let (product, key) = (&pipeline.product, pipeline.key.as_str());
     let ledger = Arc::new(Ledger::default());
     let sink = Sink::start(SocketAddr::from(([127, 0, 0, 1], 0)), ledger.clone()).await?;
-    let (api, key) = (launch.api, launch.dev_key()?);
-    let driver = Driver::new(api, &key, Template::new(context.payload), ledger.clone())?;
+    let api = pipeline.launch.api;
+    let driver = Driver::new(api, key, Template::new(context.payload), ledger.clone())?;
     let mut first = 0;
     if let Trouble::Dead(waiting) = trouble {
-        endpoint(api, &key, &sink, TENTH).await?;
+        endpoint(api, key, &sink, TENTH).await?;
         sink.answer_at(TENTH, Answer::Status(503));
         driver.post_batches(0..waiting).await?;
-        all_wait(&product, waiting).await?;
+        all_wait(product, waiting).await?;
         first = waiting;
     }
-    subscribe(api, &key, &sink, NINE).await?;
+    subscribe(api, key, &sink, NINE).await?;
     first = probe(&driver, &ledger, first, NINE).await?;
     if matches!(trouble, Trouble::None | Trouble::Hangs) {
-        endpoint(api, &key, &sink, TENTH).await?;
+        endpoint(api, key, &sink, TENTH).await?;
     }
     first = warm_up(&driver, &ledger, first, WARM_UP, NINE, CONNECTIONS).await?;
     if trouble == Trouble::Hangs {
         sink.answer_at(TENTH, Answer::Hang);
     }
     let flood = match trouble {
-        Trouble::Flood => Some(flood(context, &launch, &sink, rate * FLOOD, seconds).await?),
+        Trouble::Flood | Trouble::Beside => {
+            Some(flood(context, flooded, &sink, rate * FLOOD, seconds).await?)
+        }
         Trouble::None | Trouble::Hangs | Trouble::Dead(_) => None,
     };
 
@@ -104,7 +149,7 @@ async fn part(context: &Context, trouble: Trouble, rate: f64, seconds: f64) -> R
     let posted = driver.post_paced(seqs.clone(), rate, CONNECTIONS).await?;
     let cpu = product.proc().cpu_seconds()? - cpu;
     let missing = ledger.wait(seqs.clone(), NINE, PATIENCE).await;
-    let flooded = match flood {
+    let of_flood = match flood {
         Some(flood) => flood.await??,
         None => 0,
     };
@@ -113,15 +158,12 @@ async fn part(context: &Context, trouble: Trouble, rate: f64, seconds: f64) -> R
     row.latencies(&ledger.latencies_of(seqs.clone(), NINE));
     row.lost = Some(missing);
     row.note(format!(
-        "{} events, {cpu:.1} CPU-s; {} requests to the tenth unanswered or refused, {} deliveries put off; {flooded} of the flood",
+        "{} events, {cpu:.1} CPU-s; {} requests to the tenth unanswered or refused, {} deliveries put off; {of_flood} of the flood",
         posted.accepted,
         sink.turned_away() - away,
         product.metric("hookwright_deliveries_postponed_total").await?,
     ));
     check_signatures(&mut row, &sink)?;
-    // What hangs is not waited for.
-    product.kill().await?;
-    drop(folder);
     Ok(row)
 }
 
@@ -131,6 +173,7 @@ impl Trouble {
             Self::None => "a tenth works".to_owned(),
             Self::Hangs => "a tenth hangs".to_owned(),
             Self::Flood => format!("{FLOOD} times as much of another tenant"),
+            Self::Beside => "the same flood at another product".to_owned(),
             Self::Dead(waiting) => format!("{waiting} wait for a dead tenth"),
         }
     }
@@ -139,21 +182,20 @@ impl Trouble {
 /// Another tenant's events, from now on and for as long; how many were accepted.
 async fn flood(
     context: &Context,
-    launch: &Launch,
+    pipeline: &Pipeline,
     sink: &Sink,
     rate: f64,
     seconds: f64,
 ) -> Result<tokio::task::JoinHandle<Result<u64>>> {
-    let admin = std::fs::read_to_string(launch.data().join("admin-key")).context("the admin key")?;
-    let admin = admin.trim();
-    post(launch.api, "/v1/admin/tenants", admin, &json!({"name": "flood"})).await?;
+    let (api, admin) = (pipeline.launch.api, pipeline.admin.as_str());
+    post(api, "/v1/admin/tenants", admin, &json!({"name": "flood"})).await?;
     let path = "/v1/admin/tenants/flood/keys";
-    let made = post(launch.api, path, admin, &json!({"name": "bench"})).await?;
+    let made = post(api, path, admin, &json!({"name": "bench"})).await?;
     let key = made["key"].as_str().context("a new key came without its value")?;
-    endpoint(launch.api, key, sink, FLOODED).await?;
+    endpoint(api, key, sink, FLOODED).await?;
     // An account of its own: its events have the same numbers.
     let driver = Driver::new(
-        launch.api,
+        api,
         key,
         Template::new(context.payload),
         Arc::new(Ledger::default()),

@@ -2,7 +2,7 @@
 //! is left is the consumer's own work on an event: decode, match, history, the delivery's message, and
 //! the way through its tasks. In this process, on a runtime like the product's.
 
-mod ports;
+pub(super) mod ports;
 
 use super::{Context, random_key};
 use crate::proc::Proc;
