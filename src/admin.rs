@@ -65,6 +65,7 @@ fn failed(error: &CatalogError) -> Failure {
         CatalogError::Unavailable(_) => Failure::away("store.url", error),
         CatalogError::NotFound
         | CatalogError::Conflict(_)
+        | CatalogError::Changed
         | CatalogError::InUse(_)
         | CatalogError::Dangling { .. } => Failure::usage(error.to_string()),
     }

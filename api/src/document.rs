@@ -4,6 +4,8 @@
 //! What is the same for many routes (the answers to errors, which key they take, examples made of
 //! their schemas' examples) is added here rather than repeated at each.
 
+mod headers;
+
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
 use crate::{
@@ -30,7 +32,8 @@ use utoipa_axum::router::OpenApiRouter;
             their unit (`15s`), ids of targets, filters, subscriptions and keys are numbers below 2^53.\n\n\
             Lists answer `{items, nextCursor}`, newest first; give `nextCursor` as `cursor` for the next page. \
             Whatever is refused answers `application/problem+json` and names the fields that are wrong; nothing of a \
-            refused request was done.",
+            refused request was done.\n\n\
+            What can be changed has an `etag`; with `if-match` a PATCH or DELETE is done only if nobody changed it meanwhile.",
     ),
     components(schemas(ProblemBody<'static>, FieldError)),
     tags(
@@ -90,6 +93,8 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
             .description(Some(description));
         components.add_security_scheme(name, SecurityScheme::Http(scheme.build()));
     }
+    headers::add_tags(document);
+    let components = document.components.get_or_insert_default();
     // Unwrap safety: schemas have text keys only, which always serialise.
     let schemas = serde_json::to_value(&components.schemas).expect("schemas serialise");
     for item in document.paths.paths.values_mut() {

@@ -2,6 +2,8 @@
 
 use crate::Shared;
 use crate::auth::Caller;
+use crate::conditions::{IfMatch, Tagged, tag};
+use crate::conditions::{IfMatch, Tagged, tag};
 use crate::filters::patterns;
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, Id, List, PageParams, Params};
@@ -11,7 +13,7 @@ use crate::text::Time;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{ETAG, LOCATION};
 use platform::catalog::{Change, Endpoint, NewTarget};
 use schemas::ids::TargetId;
 use schemas::target::{RequestOptions, TargetState};
@@ -36,7 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     "id": 186_243_735_552_001_i64, "url": "https://example.com/hooks", "events": ["core.orders.*"],
     "disabled": false, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
-struct EndpointBody {
+pub(crate) struct EndpointBody {
     /// The target's id.
     id: i64,
     /// The target's address, normalised.
@@ -162,10 +164,10 @@ async fn create_endpoint(
         .create_endpoint(&caller.tenant, new, events)
         .await?;
     let location = format!("{}/webhooks/endpoints/{}", server.config.base_path, endpoint.id);
-    let endpoint = endpoint.into();
+    let endpoint = EndpointBody::from(endpoint);
     Ok((
         StatusCode::CREATED,
-        [(LOCATION, location)],
+        [(LOCATION, location), (ETAG, tag(&endpoint))],
         Json(EndpointWithSecret { endpoint, secret }),
     ))
 }
@@ -180,13 +182,13 @@ async fn get_endpoint(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<EndpointBody>, Problem> {
+) -> Result<Tagged<EndpointBody>, Problem> {
     let endpoint = server
         .parts
         .catalog
         .get_endpoint(&caller.tenant, TargetId(id))
         .await?;
-    Ok(Json(endpoint.into()))
+    Ok(Tagged(endpoint.into()))
 }
 
 /// Change an endpoint
@@ -200,8 +202,9 @@ async fn patch_endpoint(
     caller: Caller,
     Id(id): Id,
     Json(body): Json<EndpointPatchBody>,
-) -> Result<Json<EndpointBody>, Problem> {
+) -> Result<Tagged<EndpointBody>, Problem> {
     let mut checks = Checks::default();
+    if_match: IfMatch,
     let url = checks.change("url", body.url, |url| address(url, &server.config));
     let events = match body.events {
         Change::Keep => Change::Keep,
@@ -213,7 +216,8 @@ async fn patch_endpoint(
         .catalog
         .patch_endpoint(&caller.tenant, TargetId(id), url, events, body.disabled)
         .await?;
-    Ok(Json(endpoint.into()))
+    Ok(Tagged(endpoint.into()))
+        .expecting(if_match.0)
 }
 
 /// Delete an endpoint
@@ -229,8 +233,10 @@ async fn delete_endpoint(
 ) -> Result<StatusCode, Problem> {
     server
         .parts
+    if_match: IfMatch,
         .catalog
         .delete_endpoint(&caller.tenant, TargetId(id))
         .await?;
     Ok(StatusCode::NO_CONTENT)
+        .expecting(if_match.0)
 }

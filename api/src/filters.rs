@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::auth::Caller;
+use crate::conditions::{IfMatch, Tagged, tag};
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -9,7 +10,7 @@ use crate::text::{Time, name};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{ETAG, LOCATION};
 use platform::catalog::{Change, Filter};
 use schemas::ids::FilterId;
 use schemas::pattern;
@@ -36,7 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     "id": 186_243_735_552_002_i64, "name": "orders", "events": ["core.orders.*", "core.refunds.created.v1"],
     "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
-struct FilterBody {
+pub(crate) struct FilterBody {
     /// Its id: a number below 2^53.
     id: i64,
     /// What it is called.
@@ -153,8 +154,9 @@ async fn create_filter(
     let location = format!("{}/webhooks/filters/{}", server.config.base_path, filter.id);
     Ok((
         StatusCode::CREATED,
-        [(LOCATION, location)],
-        Json(FilterBody::from(filter)),
+        [(LOCATION, location), (ETAG, tag(&filter))],
+        Json(filter),
+    let filter = FilterBody::from(filter);
     ))
 }
 
@@ -168,13 +170,13 @@ async fn get_filter(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<FilterBody>, Problem> {
+) -> Result<Tagged<FilterBody>, Problem> {
     let filter = server
         .parts
         .catalog
         .get_filter(&caller.tenant, FilterId(id))
         .await?;
-    Ok(Json(filter.into()))
+    Ok(Tagged(filter.into()))
 }
 
 /// Change a filter
@@ -188,9 +190,10 @@ async fn patch_filter(
     caller: Caller,
     Id(id): Id,
     Json(body): Json<FilterPatchBody>,
-) -> Result<Json<FilterBody>, Problem> {
+) -> Result<Tagged<FilterBody>, Problem> {
     let mut checks = Checks::default();
     let name = checks.change("name", body.name, name);
+    if_match: IfMatch,
     let events = match body.events {
         Change::Keep => Change::Keep,
         Change::Set(events) => Change::Set(patterns(&mut checks, events)),
@@ -201,8 +204,9 @@ async fn patch_filter(
         .catalog
         .patch_filter(&caller.tenant, FilterId(id), name, events)
         .await?;
-    Ok(Json(filter.into()))
+    Ok(Tagged(filter.into()))
 }
+        .expecting(if_match.0)
 
 /// Delete a filter
 ///
@@ -220,9 +224,11 @@ async fn delete_filter(
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
+    if_match: IfMatch,
         .parts
         .catalog
         .delete_filter(&caller.tenant, FilterId(id), cascade)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
+        .expecting(if_match.0)

@@ -16,6 +16,7 @@
 
 mod admin;
 mod auth;
+mod conditions;
 mod config;
 mod dead_letters;
 mod deliveries;
@@ -153,6 +154,7 @@ pub fn router(config: &Config, parts: Parts) -> Router {
     routes
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn(conditions::not_modified))
         .layer(axum::middleware::from_fn_with_state(
             server.clone(),
             outages::tell,

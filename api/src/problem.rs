@@ -174,6 +174,10 @@ impl From<CatalogError> for Problem {
                 };
                 Self::with_errors(
                     StatusCode::CONFLICT,
+            CatalogError::Changed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "it is not what if-match names any more: get it again, and decide anew",
+            ),
                     format!(
                         "in use by subscription(s) {}{more}: delete them first, or add ?cascade=true",
                         named.join(", ")

@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::auth::Caller;
+use crate::conditions::{IfMatch, Tagged, tag};
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -9,7 +10,7 @@ use crate::text::Time;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{ETAG, LOCATION};
 use platform::catalog::{Change, Subscription};
 use schemas::ids::{FilterId, SubscriptionId, TargetId};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     "id": 186_243_735_552_003_i64, "targetId": 186_243_735_552_001_i64, "filterId": 186_243_735_552_002_i64,
     "active": true, "createdAt": "2026-01-31T23:59:59.123Z", "updatedAt": "2026-01-31T23:59:59.123Z"
 }))]
-struct SubscriptionBody {
+pub(crate) struct SubscriptionBody {
     /// Its id: a number below 2^53.
     id: i64,
     /// The target.
@@ -144,8 +145,9 @@ async fn create_subscription(
     );
     Ok((
         StatusCode::CREATED,
-        [(LOCATION, location)],
-        Json(SubscriptionBody::from(subscription)),
+        [(LOCATION, location), (ETAG, tag(&subscription))],
+        Json(subscription),
+    let subscription = SubscriptionBody::from(subscription);
     ))
 }
 
@@ -159,13 +161,13 @@ async fn get_subscription(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<SubscriptionBody>, Problem> {
+) -> Result<Tagged<SubscriptionBody>, Problem> {
     let row = server
         .parts
         .catalog
         .get_subscription(&caller.tenant, SubscriptionId(id))
         .await?;
-    Ok(Json(row.into()))
+    Ok(Tagged(row.into()))
 }
 
 /// Change a subscription
@@ -180,9 +182,10 @@ async fn patch_subscription(
     caller: Caller,
     Id(id): Id,
     Json(body): Json<SubscriptionPatchBody>,
-) -> Result<Json<SubscriptionBody>, Problem> {
+) -> Result<Tagged<SubscriptionBody>, Problem> {
     let target = match body.target_id {
         Change::Keep => Change::Keep,
+    if_match: IfMatch,
         Change::Set(id) => Change::Set(TargetId(id)),
     };
     let filter = match body.filter_id {
@@ -194,8 +197,9 @@ async fn patch_subscription(
         .catalog
         .patch_subscription(&caller.tenant, SubscriptionId(id), body.active, target, filter)
         .await?;
-    Ok(Json(row.into()))
+    Ok(Tagged(row.into()))
 }
+        .expecting(if_match.0)
 
 /// Delete a subscription
 ///
@@ -211,7 +215,9 @@ async fn delete_subscription(
     server
         .parts
         .catalog
+    if_match: IfMatch,
         .delete_subscription(&caller.tenant, SubscriptionId(id))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
+        .expecting(if_match.0)

@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::auth::Caller;
+use crate::conditions::{IfMatch, Tagged, tag};
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -11,7 +12,7 @@ use crate::verification::challenged;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use http::header::LOCATION;
+use http::header::{ETAG, LOCATION};
 use platform::catalog::{Change, TargetPatch};
 use schemas::ids::TargetId;
 use schemas::target::{Scheme, TargetState};
@@ -69,10 +70,10 @@ async fn create_target(
     let new = body.check(&server.config)?;
     let (target, secret) = server.parts.catalog.create_target(&caller.tenant, new).await?;
     let location = format!("{}/webhooks/targets/{}", server.config.base_path, target.id);
-    let target = challenged(&server, &caller, target).await.into();
+    let target = TargetBody::from(challenged(&server, &caller, target).await);
     Ok((
         StatusCode::CREATED,
-        [(LOCATION, location)],
+        [(LOCATION, location), (ETAG, tag(&target))],
         Json(TargetWithSecret { target, secret }),
     ))
 }
@@ -87,13 +88,13 @@ async fn get_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<TargetBody>, Problem> {
+) -> Result<Tagged<TargetBody>, Problem> {
     let target = server
         .parts
         .catalog
         .get_target(&caller.tenant, TargetId(id))
         .await?;
-    Ok(Json(target.into()))
+    Ok(Tagged(target.into()))
 }
 
 /// Change a target
@@ -108,15 +109,17 @@ async fn patch_target(
     caller: Caller,
     Id(id): Id,
     Json(body): Json<TargetPatchBody>,
-) -> Result<Json<TargetBody>, Problem> {
+) -> Result<Tagged<TargetBody>, Problem> {
     let patch = body.check(&server.config)?;
     let target = server
+    if_match: IfMatch,
         .parts
         .catalog
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
-    Ok(Json(challenged(&server, &caller, target).await.into()))
+    Ok(Tagged(challenged(&server, &caller, target).await.into()))
 }
+        .expecting(if_match.0)
 
 /// Delete a target
 ///
@@ -134,12 +137,14 @@ async fn delete_target(
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
+    if_match: IfMatch,
         .parts
         .catalog
         .delete_target(&caller.tenant, TargetId(id), cascade)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
+        .expecting(if_match.0)
 
 /// How to rotate a secret.
 #[derive(Deserialize, ToSchema)]
@@ -250,10 +255,10 @@ async fn enable_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<TargetBody>, Problem> {
+) -> Result<Tagged<TargetBody>, Problem> {
     let catalog = &server.parts.catalog;
     let target = catalog.enable_target(&caller.tenant, TargetId(id)).await?;
-    Ok(Json(target.into()))
+    Ok(Tagged(target.into()))
 }
 
 /// Disable a target
@@ -268,7 +273,7 @@ async fn disable_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<TargetBody>, Problem> {
+) -> Result<Tagged<TargetBody>, Problem> {
     let patch = TargetPatch {
         state: Change::Set(TargetState::Disabled),
         ..TargetPatch::default()
@@ -278,5 +283,5 @@ async fn disable_target(
         .catalog
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
-    Ok(Json(target.into()))
+    Ok(Tagged(target.into()))
 }

@@ -1,6 +1,7 @@
 //! `/webhooks/targets/{id}/verify` and `/test`: requests to a target that are no deliveries.
 
 use crate::auth::Caller;
+use crate::conditions::Tagged;
 use crate::json::{Checks, Json};
 use crate::page::Id;
 use crate::problem::Problem;
@@ -98,7 +99,7 @@ async fn verify_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
-) -> Result<Json<TargetBody>, Problem> {
+) -> Result<Tagged<TargetBody>, Problem> {
     let catalog = &server.parts.catalog;
     let target = catalog.get_target(&caller.tenant, TargetId(id)).await?;
     if target.request.verification == Verification::None {
@@ -112,7 +113,9 @@ async fn verify_target(
         return Err(CatalogError::NotFound.into());
     };
     match prober::ask(catalog, &*server.parts.prober, &details).await? {
-        Ok(()) => Ok(Json(catalog.get_target(&caller.tenant, target.id).await?.into())),
+        Ok(()) => Ok(Tagged(
+            catalog.get_target(&caller.tenant, target.id).await?.into(),
+        )),
         Err(why) => Err(CatalogError::Conflict(why.to_string()).into()),
     }
 }

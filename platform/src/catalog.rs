@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `tenants`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
+//! | `expected` | changes on a condition |
 //! | `verification` | which targets are to prove themselves, and what came of it |
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
@@ -20,6 +21,7 @@
 mod changes;
 pub(crate) mod db;
 mod endpoints;
+mod expected;
 mod filters;
 mod health;
 mod listen;
@@ -34,6 +36,7 @@ mod tenants;
 pub mod types;
 mod verification;
 
+pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use notices::{News, NoticeKind, TargetNews};
 pub use types::*;
@@ -57,6 +60,8 @@ pub struct Catalog {
     newest: watch::Sender<i64>,
     /// Told of each replay that this process makes.
     pub(crate) replays: Arc<Notify>,
+    /// What its changes must find.
+    expected: Option<Expected>,
 }
 
 impl fmt::Debug for Catalog {
@@ -79,6 +84,7 @@ impl Catalog {
             ids: Arc::default(),
             newest: watch::Sender::new(0),
             replays: Arc::default(),
+            expected: None,
         })
     }
 

@@ -177,7 +177,10 @@ fn every_operation_is_described_with_examples_and_its_errors() {
                 "{name}: {status}"
             );
             match answer["content"].as_object() {
-                None => assert_eq!(status, "204", "{name}: {status} has no content"),
+                None => assert!(
+                    ["204", "304"].contains(&status.as_str()),
+                    "{name}: {status} has no content"
+                ),
                 Some(content) => {
                     for (media_type, content) in content {
                         assert!(!content["example"].is_null(), "{name}: {status} has no example");

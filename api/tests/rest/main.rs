@@ -3,6 +3,7 @@
 mod addresses;
 mod admin;
 mod auth;
+mod conditions;
 mod document;
 mod events;
 mod history;

@@ -1,6 +1,7 @@
 //! Endpoints: target, filter and subscription in one, for those who need no more.
 
 use super::db::{Sql, Write};
+use super::expected::hold_target;
 use super::filters::remove_filter;
 use super::targets::remove_target;
 use super::{Catalog, CatalogError, Change, Endpoint, NewTarget, Page, Target, TargetPatch};
@@ -64,7 +65,7 @@ impl Catalog {
     /// `disabled: false` makes a disabled target active and leaves an unverified one unverified.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when its subscriptions were changed meanwhile.
+    /// `NotFound`; `Changed`; `Conflict` when its subscriptions were changed meanwhile.
     pub async fn patch_endpoint(
         &self,
         tenant: &Tenant,
@@ -74,7 +75,8 @@ impl Catalog {
         disabled: Change<bool>,
     ) -> Result<Endpoint, CatalogError> {
         let mut write = self.db.begin().await?;
-        let old = self.lock_target(&mut write, tenant, id).await?;
+        self.expect_endpoint(&mut write, tenant, id).await?;
+        let old = hold_target(&mut write, tenant, id).await?;
         let state = match (disabled, old.state) {
             (Change::Keep, _)
             | (Change::Set(false), TargetState::Active | TargetState::Unverified)
@@ -144,13 +146,14 @@ impl Catalog {
     /// Deletes an endpoint: the target, its subscriptions, and the filters only it used.
     ///
     /// # Errors
-    /// `NotFound`; `Conflict` when its subscriptions were changed meanwhile.
+    /// `NotFound`; `Changed`; `Conflict` when its subscriptions were changed meanwhile.
     pub async fn delete_endpoint(&self, tenant: &Tenant, id: TargetId) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
         self.lock_target(&mut write, tenant, id).await?;
         let links = links(&mut write, id).await?;
         unlink(&mut write, &links).await?;
         remove_target(&mut write, id).await?;
+        self.expect_endpoint(&mut write, tenant, id).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await
     }
@@ -192,7 +195,10 @@ async fn unlink(write: &mut Write, links: &[Link]) -> Result<(), CatalogError> {
     Ok(())
 }
 
-async fn endpoint(connection: &mut AnyConnection, target: Target) -> Result<Endpoint, CatalogError> {
+pub(super) async fn endpoint(
+    connection: &mut AnyConnection,
+    target: Target,
+) -> Result<Endpoint, CatalogError> {
     let mut one = endpoints(connection, vec![target]).await?;
     one.pop().ok_or(CatalogError::NotFound)
 }

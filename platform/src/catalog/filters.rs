@@ -1,6 +1,7 @@
 //! Filters and their patterns.
 
 use super::db::{self, Write, broken, is_reference};
+use super::expected::TOUCH;
 use super::targets::{from_json, json, used_by};
 use super::tenants::{no_tenant, page_of};
 use super::{Catalog, CatalogError, Change, Filter, ID_DRAWS, Page, no_free_id};
@@ -9,7 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 /// What [`filter_row`] reads, in its order.
-const COLUMNS: &str = "id, name, events, created_at, updated_at";
+pub(super) const COLUMNS: &str = "id, name, events, created_at, updated_at";
 
 impl Catalog {
     /// Makes a filter. The patterns have passed `schemas::pattern::check`; a repeated one is kept once.
@@ -99,7 +100,7 @@ impl Catalog {
     /// Changes a filter; two changes at once are made one after the other.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Changed`.
     pub async fn patch_filter(
         &self,
         tenant: &Tenant,
@@ -112,6 +113,7 @@ impl Catalog {
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(filter)
+        self.expect_filter(&mut write, tenant, id).await?;
     }
 
     pub(super) async fn update_filter(
@@ -149,7 +151,7 @@ impl Catalog {
         id: FilterId,
     ) -> Result<Filter, CatalogError> {
         let row = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE filters SET updated_at = $1 WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
+            "UPDATE filters SET {TOUCH} WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
         )))
         .bind(self.clock.now().0)
         .bind(tenant.as_str())
@@ -174,6 +176,7 @@ impl Catalog {
         if cascade {
             sqlx::query("DELETE FROM subscriptions WHERE filter = $1")
                 .bind(id.0)
+        self.expect_filter(&mut write, tenant, id).await?;
                 .execute(write.on())
                 .await?;
         } else {
@@ -232,7 +235,7 @@ fn without_repeats(events: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-fn filter_row(row: &AnyRow) -> Result<Filter, CatalogError> {
+pub(super) fn filter_row(row: &AnyRow) -> Result<Filter, CatalogError> {
     Ok(Filter {
         id: FilterId(row.try_get(0)?),
         name: row.try_get(1)?,

@@ -1,6 +1,7 @@
 //! Subscriptions: this target gets what this filter wants.
 
 use super::db::{self, Write, is_duplicate, is_reference};
+use super::expected::TOUCH;
 use super::tenants::page_of;
 use super::{Catalog, CatalogError, Change, ID_DRAWS, Page, Subscription, no_free_id};
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
@@ -8,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 /// What [`subscription_row`] reads, in its order.
-const COLUMNS: &str = "id, target, filter, active, created_at, updated_at";
+pub(super) const COLUMNS: &str = "id, target, filter, active, created_at, updated_at";
 
 const NO_TARGET: CatalogError = CatalogError::Dangling {
     field: "targetId",
@@ -129,7 +130,7 @@ impl Catalog {
     /// Changes a subscription; two changes at once are made one after the other.
     ///
     /// # Errors
-    /// `NotFound`; `Dangling` when the tenant has no such target or filter; `Conflict` when another
+    /// `NotFound`; `Changed`; `Dangling` when the tenant has no such target or filter; `Conflict` when another
     /// subscription has the two together.
     pub async fn patch_subscription(
         &self,
@@ -141,9 +142,10 @@ impl Catalog {
     ) -> Result<Subscription, CatalogError> {
         let mut write = self.db.begin().await?;
         let row = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE subscriptions SET updated_at = $1 WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
+            "UPDATE subscriptions SET {TOUCH} WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
         )))
         .bind(self.clock.now().0)
+        self.expect_subscription(&mut write, tenant, id).await?;
         .bind(tenant.as_str())
         .bind(id.0)
         .fetch_one(write.on())
@@ -185,13 +187,14 @@ impl Catalog {
     /// Deletes a subscription; target and filter stay.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Changed`.
     pub async fn delete_subscription(&self, tenant: &Tenant, id: SubscriptionId) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
         let gone = sqlx::query("DELETE FROM subscriptions WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.0)
             .execute(write.on())
+        self.expect_subscription(&mut write, tenant, id).await?;
             .await?
             .rows_affected();
         if gone == 0 {
@@ -248,7 +251,7 @@ fn same_pair(id: SubscriptionId) -> CatalogError {
     ))
 }
 
-fn subscription_row(row: &AnyRow) -> Result<Subscription, CatalogError> {
+pub(super) fn subscription_row(row: &AnyRow) -> Result<Subscription, CatalogError> {
     Ok(Subscription {
         id: SubscriptionId(row.try_get(0)?),
         target: TargetId(row.try_get(1)?),

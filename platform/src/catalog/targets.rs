@@ -1,6 +1,7 @@
 //! Targets and their secrets.
 
 use super::db::{self, Write, broken, is_reference};
+use super::expected::{TOUCH, hold_target};
 use super::health::begin_anew;
 use super::rates::{rate, rate_by};
 use super::tenants::{no_tenant, page_of};
@@ -17,7 +18,7 @@ use sqlx::{AssertSqlSafe, Row};
 use std::time::Duration;
 
 /// What [`target_row`] reads, in its order.
-const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
+pub(super) const COLUMNS: &str = "id, url, description, headers, contact, state, rate_limit, rate_limit_minute, retry, \
      timeout_ms, created_at, updated_at, request, disabled_reason, verified_at, not_proved";
 
 impl Catalog {
@@ -131,7 +132,7 @@ impl Catalog {
     /// Changes a target; two changes at once are made one after the other.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `Changed`.
     pub async fn patch_target(
         &self,
         tenant: &Tenant,
@@ -143,6 +144,7 @@ impl Catalog {
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;
         Ok(target)
+        self.expect_target(&mut write, tenant, id).await?;
     }
 
     /// Makes a disabled target active.
@@ -151,7 +153,7 @@ impl Catalog {
     /// `NotFound`; `Conflict` while it is not verified.
     pub async fn enable_target(&self, tenant: &Tenant, id: TargetId) -> Result<Target, CatalogError> {
         let mut write = self.db.begin().await?;
-        if self.lock_target(&mut write, tenant, id).await?.state == TargetState::Unverified {
+        if hold_target(&mut write, tenant, id).await?.state == TargetState::Unverified {
             return Err(CatalogError::Conflict(
                 "this target needs to be verified before it gets deliveries".to_owned(),
             ));
@@ -264,7 +266,7 @@ impl Catalog {
         id: TargetId,
     ) -> Result<Target, CatalogError> {
         let row = sqlx::query(AssertSqlSafe(format!(
-            "UPDATE targets SET updated_at = $1 WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
+            "UPDATE targets SET {TOUCH} WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
         )))
         .bind(self.clock.now().0)
         .bind(tenant.as_str())
@@ -290,6 +292,7 @@ impl Catalog {
         if cascade {
             sqlx::query("DELETE FROM subscriptions WHERE target = $1")
                 .bind(id.0)
+        self.expect_target(&mut write, tenant, id).await?;
                 .execute(write.on())
                 .await?;
         } else {
@@ -339,7 +342,7 @@ pub(super) async fn remove_target(write: &mut Write, id: TargetId) -> Result<(),
     Ok(())
 }
 
-fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
+pub(super) fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {
     Ok(Target {
         id: TargetId(row.try_get(0)?),
         url: row.try_get(1)?,

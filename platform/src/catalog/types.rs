@@ -21,6 +21,9 @@ pub enum CatalogError {
     /// It is there already.
     #[error("{0}")]
     Conflict(String),
+    /// It is not as it was expected: see [`Catalog::expecting`](super::Catalog::expecting).
+    #[error("changed meanwhile")]
+    Changed,
     /// It is used by these subscriptions.
     #[error("in use by {} subscription(s)", .0.len())]
     InUse(Vec<SubscriptionId>),

@@ -2,6 +2,7 @@
 
 mod changes;
 mod endpoints;
+mod expected;
 mod filters;
 mod health;
 mod history;

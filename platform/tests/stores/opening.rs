@@ -21,6 +21,7 @@ fn reason(error: CatalogError) -> String {
         CatalogError::Unavailable(why) => why,
         CatalogError::NotFound
         | CatalogError::Conflict(_)
+        | CatalogError::Changed
         | CatalogError::InUse(_)
         | CatalogError::Dangling { .. } => panic!("not Unavailable: {error:?}"),
     }

@@ -41,6 +41,8 @@ async fn a_subscription_is_made_found_patched_and_deleted(store: Store) {
         .patch_subscription(&acme, made.id, Change::Keep, Change::Keep, Change::Keep)
         .await;
     assert_eq!(kept, Ok(expected.clone()));
+    store.tick();
+    expected.updated_at = store.clock.now();
     expected.active = true;
     expected.target = target2;
     expected.filter = filter2;

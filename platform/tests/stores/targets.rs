@@ -213,7 +213,9 @@ async fn a_patch_keeps_what_it_does_not_name_and_sets_what_it_does_to_null_too(s
         timeout: Change::Set(None),
         ..TargetPatch::default()
     };
+    store.tick();
     let set = catalog.patch_target(&acme, made.id, everything).await.unwrap();
+    expected.updated_at = store.clock.now();
     expected.url = plain.url;
     expected.description = None;
     expected.headers = Vec::new();

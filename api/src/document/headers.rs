@@ -1,0 +1,120 @@
+//! The headers that many routes take and answer with.
+
+use http::StatusCode;
+use serde_json::json;
+use std::collections::BTreeSet;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{Header, OpenApi, RefOr, Required, Response, ResponseBuilder};
+
+/// An example of a tag.
+const TAG: &str = "\"Vj0_n3ZkQm2r8wYb5cXe1A\"";
+
+/// Describes the tags of what can be changed: what has a PATCH has an `ETag`.
+pub(super) fn add_tags(document: &mut OpenApi) {
+    let changed: BTreeSet<String> = document
+        .paths
+        .paths
+        .iter()
+        .filter(|(_, item)| item.patch.is_some())
+        .map(|(path, _)| path.clone())
+        .collect();
+    for (path, item) in &mut document.paths.paths {
+        if changed.contains(path) {
+            tags_of_one(item);
+        } else if changed.contains(&format!("{path}/{{id}}"))
+            && let Some(post) = &mut item.post
+        {
+            shows_tag(post);
+        }
+    }
+}
+
+fn tags_of_one(item: &mut PathItem) {
+    if let Some(get) = &mut item.get {
+        shows_tag(get);
+        take(
+            get,
+            "if-none-match",
+            TAG,
+            "Tags seen before: if one of them is still its tag, the answer is 304, without a body.",
+        );
+        let unchanged = ResponseBuilder::new()
+            .description("It is what `if-none-match` names.")
+            .header("etag", text("Its tag.", TAG))
+            .build();
+        answer(get, StatusCode::NOT_MODIFIED, unchanged);
+        answer(get, StatusCode::BAD_REQUEST, no_tag("if-none-match"));
+    }
+    if let Some(patch) = &mut item.patch {
+        shows_tag(patch);
+    }
+    for change in [&mut item.patch, &mut item.delete].into_iter().flatten() {
+        take(
+            change,
+            "if-match",
+            TAG,
+            "Tags: it is changed only if one of them is its tag still. So of several clients that change what they have \
+             read, none undoes what another did.",
+        );
+        let changed = ResponseBuilder::new()
+            .description("It is not what `if-match` names any more; nothing was changed.")
+            .build();
+        answer(change, StatusCode::PRECONDITION_FAILED, changed);
+        answer(change, StatusCode::BAD_REQUEST, no_tag("if-match"));
+    }
+}
+
+fn no_tag(header: &str) -> Response {
+    let description = format!("`{header}` is not of tags, or the body is not JSON.");
+    ResponseBuilder::new().description(description).build()
+}
+
+/// Adds the header `etag` to the successes of an operation.
+fn shows_tag(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if status.starts_with('2')
+            && let RefOr::T(response) = response
+        {
+            let tag = text(
+                "The tag of what a GET shows, for `if-match` and `if-none-match`.",
+                TAG,
+            );
+            response.headers.insert("etag".to_owned(), RefOr::T(tag));
+        }
+    }
+}
+
+/// Adds a header that an operation takes.
+fn take(operation: &mut Operation, name: &str, example: &str, description: &str) {
+    let parameter: Parameter = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .example(Some(json!(example)))
+        .build();
+    operation
+        .parameters
+        .get_or_insert_default()
+        .push(RefOr::T(parameter));
+}
+
+/// Adds an answer, unless the operation describes it itself.
+fn answer(operation: &mut Operation, status: StatusCode, response: Response) {
+    operation
+        .responses
+        .responses
+        .entry(status.as_str().to_owned())
+        .or_insert(RefOr::T(response));
+}
+
+fn text(description: &str, example: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .description(Some(description))
+        .example(Some(json!(example)))
+        .build()
+}
