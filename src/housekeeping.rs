@@ -18,6 +18,7 @@ pub fn roles(
     queue: Arc<dyn DeliveryQueue>,
     payloads: Arc<dyn PayloadStore>,
     catalog: Catalog,
+    keys_kept: Duration,
     shutdown: &CancellationToken,
 ) -> [Role; 3] {
     let [following, watching, sweeping] = [(); 3].map(|()| shutdown.clone());
@@ -31,7 +32,7 @@ pub fn roles(
             Ok::<(), Infallible>(())
         }),
         Role::new("housekeeping", async move {
-            sweep(payloads, catalog, sweeping).await;
+            sweep(payloads, catalog, keys_kept, sweeping).await;
             Ok::<(), Infallible>(())
         }),
     ]
@@ -69,7 +70,12 @@ const CHANGES_KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 const REPLAYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Removes what is too old, now and each hour, until `shutdown`.
-async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: CancellationToken) {
+async fn sweep(
+    payloads: Arc<dyn PayloadStore>,
+    catalog: Catalog,
+    keys_kept: Duration,
+    shutdown: CancellationToken,
+) {
     let away = Outage::new("payload store (expiry)");
     let catalog_away = Outage::new("catalog (expiry)");
     let mut tick = tokio::time::interval(SWEEP_EVERY);
@@ -86,6 +92,10 @@ async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, shutdown: Canc
             Err(error) => away.failed(&error),
         }
         if let Err(error) = Replays::new(&catalog).prune(REPLAYS_KEPT).await {
+            catalog_away.failed(&error);
+            continue;
+        }
+        if let Err(error) = catalog.prune_keys(keys_kept).await {
             catalog_away.failed(&error);
             continue;
         }
@@ -139,7 +149,7 @@ mod tests {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        let sweeping = tokio::spawn(sweep(store.clone(), catalog, shutdown.clone()));
+        let sweeping = tokio::spawn(sweep(store.clone(), catalog, day, shutdown.clone()));
         let gone = async {
             while store.get(&old).await.is_ok() {
                 tokio::task::yield_now().await;

@@ -224,6 +224,7 @@ impl Process {
             self.queue.clone(),
             self.payloads.clone(),
             self.catalog.clone(),
+            self.config.api.idempotency_kept.0,
             &self.shutdown,
         ));
         let Self {
@@ -364,6 +365,7 @@ impl Process {
             longest_window: config.longest_window(),
             has_origin: config.delivery.origin.is_some(),
             verification: config.api.verification,
+            idempotency_kept: config.api.idempotency_kept.0,
         };
         let parts = api::Parts {
             catalog: self.catalog.clone(),

@@ -28,6 +28,8 @@ pub struct Config {
     pub has_origin: bool,
     /// How targets prove that they want deliveries which name no way. Unless it is `None`, all have to.
     pub verification: Verification,
+    /// How long an idempotency key stands for what was asked for under it.
+    pub idempotency_kept: Duration,
 }
 
 /// How published events are written: as the topic's readers expect.

@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::auth::Caller;
 use crate::deliveries::DeliveryBody;
 use crate::history_query::DeadLetterParams;
+use crate::idempotency::Once;
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, List, MAX_LIMIT, Params};
 use crate::problem::Problem;
@@ -81,6 +82,7 @@ struct Redriven {
 async fn redrive(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<Redrive>,
 ) -> Result<(StatusCode, Json<Redriven>), Problem> {
     let (parts, tenant) = (&server.parts, &caller.tenant);
@@ -109,7 +111,7 @@ async fn redrive(
         }
         (None, None) => all(&server, tenant).await?,
     };
-    let made = parts.replays.create(tenant, new).await?;
+    let made = parts.replays.under(once.claim()).create(tenant, new).await?;
     let items = made.into_iter().map(ReplayBody::from).collect();
     Ok((StatusCode::ACCEPTED, Json(Redriven { items, more })))
 }

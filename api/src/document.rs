@@ -33,7 +33,9 @@ use utoipa_axum::router::OpenApiRouter;
             Lists answer `{items, nextCursor}`, newest first; give `nextCursor` as `cursor` for the next page. \
             Whatever is refused answers `application/problem+json` and names the fields that are wrong; nothing of a \
             refused request was done.\n\n\
-            What can be changed has an `etag`; with `if-match` a PATCH or DELETE is done only if nobody changed it meanwhile.",
+            What can be changed has an `etag`; with `if-match` a PATCH or DELETE is done only if nobody changed it meanwhile. \
+            A POST with an `idempotency-key` may be sent again: what was done is answered again, with \
+            `idempotent-replayed: true`, and not done again. What was refused may be corrected under the same key.",
     ),
     components(schemas(ProblemBody<'static>, FieldError)),
     tags(
@@ -94,6 +96,7 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
         components.add_security_scheme(name, SecurityScheme::Http(scheme.build()));
     }
     headers::add_tags(document);
+    headers::add_keys(document);
     let components = document.components.get_or_insert_default();
     // Unwrap safety: schemas have text keys only, which always serialise.
     let schemas = serde_json::to_value(&components.schemas).expect("schemas serialise");

@@ -3,8 +3,8 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::conditions::{IfMatch, Tagged, tag};
-use crate::conditions::{IfMatch, Tagged, tag};
 use crate::filters::patterns;
+use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -138,6 +138,7 @@ async fn list_endpoints(
 async fn create_endpoint(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<NewEndpointBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut checks = Checks::default();
@@ -161,6 +162,7 @@ async fn create_endpoint(
     let (endpoint, secret) = server
         .parts
         .catalog
+        .under(once.claim())
         .create_endpoint(&caller.tenant, new, events)
         .await?;
     let location = format!("{}/webhooks/endpoints/{}", server.config.base_path, endpoint.id);
@@ -201,10 +203,10 @@ async fn patch_endpoint(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Json(body): Json<EndpointPatchBody>,
 ) -> Result<Tagged<EndpointBody>, Problem> {
     let mut checks = Checks::default();
-    if_match: IfMatch,
     let url = checks.change("url", body.url, |url| address(url, &server.config));
     let events = match body.events {
         Change::Keep => Change::Keep,
@@ -214,10 +216,10 @@ async fn patch_endpoint(
     let endpoint = server
         .parts
         .catalog
+        .expecting(if_match.0)
         .patch_endpoint(&caller.tenant, TargetId(id), url, events, body.disabled)
         .await?;
     Ok(Tagged(endpoint.into()))
-        .expecting(if_match.0)
 }
 
 /// Delete an endpoint
@@ -230,13 +232,13 @@ async fn delete_endpoint(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     server
         .parts
-    if_match: IfMatch,
         .catalog
+        .expecting(if_match.0)
         .delete_endpoint(&caller.tenant, TargetId(id))
         .await?;
     Ok(StatusCode::NO_CONTENT)
-        .expecting(if_match.0)
 }

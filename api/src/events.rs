@@ -8,6 +8,7 @@ use crate::json::{Json, MediaType, media_type, read_body};
 use crate::page::{Cursor, List, MAX_LIMIT, Name, Params};
 use crate::problem::Problem;
 use crate::publish::{self, MAX_BULK_BODY, NewEvent};
+use crate::publish_once::NewIds;
 use crate::text::Time;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,9 @@ enum Accepted {
 /// One event as `application/json`, or up to 10,000 as `application/x-ndjson`, one a line, 32 MiB
 /// at most. The answer comes once the event log has all of them on disk; if any is refused or the
 /// log does not answer, none is accepted. After a 503 or a broken connection send the same events
-/// with the same ids again: receivers recognise a repeated event by its id.
+/// with the same ids again: receivers recognise a repeated event by its id. With an `idempotency-key` events that
+/// name no id have the same one each time the request comes; whichever server has accepted it lately does not even
+/// append it again.
 ///
 /// History follows within moments: an event accepted just now may not be found there yet.
 #[utoipa::path(post, path = "/webhooks/events", tag = TAG,
@@ -67,22 +70,38 @@ async fn publish_events(State(server): State<Shared>, request: Request) -> Resul
     let (parts, body) = request.into_parts();
     let caller = server.caller(&parts.headers).await?;
     let topic = &server.config.topic;
-    match media_type(&parts.headers)? {
+    // Escapes may make a payload longer in the request than it is.
+    let one = server.config.max_payload * 2 + 64 * 1024;
+    let kind = media_type(&parts.headers)?;
+    let limit = match kind {
+        MediaType::Json => one,
+        MediaType::Ndjson => MAX_BULK_BODY.max(one),
+    };
+    let body = read_body(body, limit).await?;
+    let asked = server.published.ask(&caller, &parts.headers, &body).await?;
+    let ids = match &asked {
+        Some(asked) => NewIds::Derived(&caller.tenant, asked.key),
+        None => NewIds::Drawn(&server.parts.clock),
+    };
+    let (accepted, records) = match kind {
         MediaType::Json => {
-            // Escapes may make a payload longer in the request than it is.
-            let body = read_body(body, server.config.max_payload * 2 + 64 * 1024).await?;
-            let (id, record) = publish::one(&server, &caller, &parts.headers, &body)?;
-            server.append(topic, vec![record]).await?;
-            Ok((StatusCode::ACCEPTED, Json(Accepted::One { id })).into_response())
+            let (id, record) = publish::one(&server, &caller, &parts.headers, &body, &ids)?;
+            (Accepted::One { id }, vec![record])
         }
         MediaType::Ndjson => {
-            let limit = MAX_BULK_BODY.max(server.config.max_payload * 2 + 64 * 1024);
-            let body = read_body(body, limit).await?;
-            let (ids, records) = publish::many(&server, &caller, &parts.headers, &body)?;
-            server.append(topic, records).await?;
-            Ok((StatusCode::ACCEPTED, Json(Accepted::Many { ids })).into_response())
+            let (ids, records) = publish::many(&server, &caller, &parts.headers, &body, &ids)?;
+            (Accepted::Many { ids }, records)
         }
+    };
+    if !asked.as_ref().is_some_and(|asked| asked.is_known) {
+        server.append(topic, records).await?;
     }
+    let mut response = (StatusCode::ACCEPTED, Json(accepted)).into_response();
+    if let Some(asked) = &asked {
+        server.published.accepted(asked).await;
+        asked.mark(&mut response);
+    }
+    Ok(response)
 }
 
 /// An event as history knows it.

@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::conditions::{IfMatch, Tagged, tag};
+use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -137,6 +138,7 @@ async fn list_filters(
 async fn create_filter(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<NewFilterBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut checks = Checks::default();
@@ -149,14 +151,15 @@ async fn create_filter(
     let filter = server
         .parts
         .catalog
+        .under(once.claim())
         .create_filter(&caller.tenant, name, events)
         .await?;
     let location = format!("{}/webhooks/filters/{}", server.config.base_path, filter.id);
+    let filter = FilterBody::from(filter);
     Ok((
         StatusCode::CREATED,
         [(LOCATION, location), (ETAG, tag(&filter))],
         Json(filter),
-    let filter = FilterBody::from(filter);
     ))
 }
 
@@ -189,11 +192,11 @@ async fn patch_filter(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Json(body): Json<FilterPatchBody>,
 ) -> Result<Tagged<FilterBody>, Problem> {
     let mut checks = Checks::default();
     let name = checks.change("name", body.name, name);
-    if_match: IfMatch,
     let events = match body.events {
         Change::Keep => Change::Keep,
         Change::Set(events) => Change::Set(patterns(&mut checks, events)),
@@ -202,11 +205,11 @@ async fn patch_filter(
     let filter = server
         .parts
         .catalog
+        .expecting(if_match.0)
         .patch_filter(&caller.tenant, FilterId(id), name, events)
         .await?;
     Ok(Tagged(filter.into()))
 }
-        .expecting(if_match.0)
 
 /// Delete a filter
 ///
@@ -220,15 +223,15 @@ async fn delete_filter(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
-    if_match: IfMatch,
         .parts
         .catalog
+        .expecting(if_match.0)
         .delete_filter(&caller.tenant, FilterId(id), cascade)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
-        .expecting(if_match.0)

@@ -26,11 +26,13 @@ mod endpoints;
 mod events;
 mod filters;
 mod history_query;
+mod idempotency;
 mod json;
 mod outages;
 mod page;
 mod problem;
 mod publish;
+mod publish_once;
 mod rate;
 mod replays;
 mod resend;
@@ -47,6 +49,7 @@ pub use document::openapi;
 
 use auth::Keys;
 use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
 use outages::{Dependency, Outages};
 use platform::catalog::Catalog;
@@ -56,9 +59,11 @@ use platform::history::History;
 use platform::prober::Prober;
 use platform::replays::Replays;
 use problem::Problem;
+use publish_once::Published;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// What the API stands on.
 #[derive(Clone)]
@@ -83,6 +88,10 @@ pub(crate) struct Server {
     pub parts: Parts,
     pub keys: Keys,
     pub outages: Outages,
+    /// Requests that go on when their client goes away.
+    pub tasks: TaskTracker,
+    /// What was published under an idempotency key lately.
+    pub published: Published,
     /// `/openapi.json`.
     pub document: bytes::Bytes,
 }
@@ -92,6 +101,11 @@ impl Server {
     async fn caller(&self, headers: &http::HeaderMap) -> Result<auth::Caller, Problem> {
         let database = self.outages.of(Dependency::Database);
         self.keys.caller(&self.parts.catalog, database, headers).await
+    }
+
+    /// Whether this is the path that events are published to.
+    fn publishes(&self, path: &str) -> bool {
+        path.strip_prefix(&self.config.base_path) == Some("/webhooks/events")
     }
 
     /// Appends to the event log, and notes that it works.
@@ -125,7 +139,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let address = listener.local_addr()?;
-    let router = router(&config, parts);
+    let server = server(&config, parts);
+    let tasks = server.0.tasks.clone();
+    let router = router(server);
     tracing::info!(%address, base_path = %config.base_path, "api listening");
     // Answers are small: waiting to fill a packet would only add to their latency.
     let listener = listener.tap_io(|stream| {
@@ -136,28 +152,37 @@ pub async fn run(
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.cancelled_owned())
         .await?;
+    tasks.close();
+    tasks.wait().await;
     tracing::info!("api stopped");
     Ok(())
 }
 
-/// The API as a router: all routes under `config.base_path`, and a landing page at `/`.
-pub fn router(config: &Config, parts: Parts) -> Router {
+/// What handlers are given, and the routes that lead to them.
+fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>) {
     let (routes, document) = document::assemble(config);
-    let server = Arc::new(Server {
+    let server = Server {
         config: config.clone(),
         keys: Keys::new(config.admin_key.as_deref()),
         outages: Outages::default(),
+        tasks: TaskTracker::new(),
+        published: Published::new(config.idempotency_kept),
         parts,
         // Unwrap safety: the document has text keys only, which always serialise.
         document: document.to_json().expect("the document serialises").into(),
-    });
+    };
+    (Arc::new(server), routes)
+}
+
+/// The API as a router: all routes under `config.base_path`, and a landing page at `/`. What stands last is asked
+/// first.
+fn router((server, routes): (Shared, Router<Shared>)) -> Router {
+    let with = server.clone();
     routes
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(axum::middleware::from_fn(conditions::not_modified))
-        .layer(axum::middleware::from_fn_with_state(
-            server.clone(),
-            outages::tell,
-        ))
+        .layer(from_fn(conditions::not_modified))
+        .layer(from_fn_with_state(with.clone(), idempotency::once))
+        .layer(from_fn_with_state(with, outages::tell))
         .with_state(server)
 }

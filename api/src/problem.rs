@@ -37,6 +37,8 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     errors: Vec<FieldError>,
+    /// Seconds until it is worth to ask again.
+    retry_after: Option<u32>,
     /// For the log, not for the client.
     failed: Option<Failed>,
 }
@@ -71,6 +73,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
             failed: None,
         }
     }
@@ -81,6 +84,15 @@ impl Problem {
         Self {
             errors,
             ..Self::new(status, detail)
+        }
+    }
+
+    /// The same, worth to be asked again after so many seconds.
+    #[must_use]
+    pub fn after(self, seconds: u32) -> Self {
+        Self {
+            retry_after: Some(seconds),
+            ..self
         }
     }
 
@@ -162,6 +174,10 @@ impl From<CatalogError> for Problem {
             ),
             CatalogError::NotFound => Self::not_found(),
             CatalogError::Conflict(what) => Self::new(StatusCode::CONFLICT, what),
+            CatalogError::Changed => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "it is not what if-match names any more: get it again, and decide anew",
+            ),
             CatalogError::InUse(subscriptions) => {
                 let named: Vec<String> = subscriptions
                     .iter()
@@ -174,10 +190,6 @@ impl From<CatalogError> for Problem {
                 };
                 Self::with_errors(
                     StatusCode::CONFLICT,
-            CatalogError::Changed => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "it is not what if-match names any more: get it again, and decide anew",
-            ),
                     format!(
                         "in use by subscription(s) {}{more}: delete them first, or add ?cascade=true",
                         named.join(", ")
@@ -242,8 +254,8 @@ impl IntoResponse for Problem {
                 HeaderValue::from_static("Bearer realm=\"hookwright\""),
             );
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

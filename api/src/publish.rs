@@ -7,6 +7,7 @@ use crate::auth::Caller;
 use crate::config::Encoding;
 use crate::json::{is_object, parse_or_explain};
 use crate::problem::{FieldError, Problem};
+use crate::publish_once::NewIds;
 use crate::{Config, Server};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -52,7 +53,8 @@ pub struct NewEvent<'a> {
     #[schema(value_type = Option<String>, example = json!(null))]
     raw_payload: Option<Text<'a>>,
     /// The event's id, sent as `webhook-id`: what receivers recognise a repeated event by. 1 to 64
-    /// characters of A-Z, a-z, 0-9, _ and -. One is drawn when it is left out.
+    /// characters of A-Z, a-z, 0-9, _ and -. One is drawn when it is left out, or derived from the request's
+    /// `idempotency-key`.
     #[serde(borrow, default)]
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$", example = "order-42-created")]
     id: Option<Text<'a>>,
@@ -88,8 +90,9 @@ pub fn one(
     caller: &Caller,
     headers: &HeaderMap,
     body: &Bytes,
+    ids: &NewIds<'_>,
 ) -> Result<(String, NewRecord), Problem> {
-    let checked = check(&server.config, &server.parts.clock, caller, body).map_err(|mut refusal| {
+    let checked = check(&server.config, caller, body, || ids.id(0)).map_err(|mut refusal| {
         match (refusal.status, refusal.errors.pop()) {
             (StatusCode::BAD_REQUEST, Some(error)) => Problem::malformed(error),
             (status, last) => {
@@ -111,6 +114,7 @@ pub fn many(
     caller: &Caller,
     headers: &HeaderMap,
     body: &Bytes,
+    new_ids: &NewIds<'_>,
 ) -> Result<(Vec<String>, Vec<NewRecord>), Problem> {
     let trace = traceparent(headers);
     let mut ids = Vec::new();
@@ -126,7 +130,9 @@ pub fn many(
                 "there are more than {MAX_LINES} events: send them in several requests"
             )));
         }
-        match check(&server.config, &server.parts.clock, caller, &body.slice_ref(line)) {
+        match check(&server.config, caller, &body.slice_ref(line), || {
+            new_ids.id(ids.len())
+        }) {
             Ok(checked) => {
                 records.push(record(server.config.encoding, caller, trace.clone(), &checked));
                 ids.push(checked.id);
@@ -154,7 +160,12 @@ pub fn many(
 }
 
 /// Reads and checks one event, naming all fields that are wrong.
-fn check(config: &Config, clock: &Clock, caller: &Caller, json: &Bytes) -> Result<Checked, Refusal> {
+fn check(
+    config: &Config,
+    caller: &Caller,
+    json: &Bytes,
+    new_id: impl FnOnce() -> String,
+) -> Result<Checked, Refusal> {
     // The plain reader first: naming the place of an error costs an allocation for each field.
     let new: NewEvent<'_> = match serde_json::from_slice(json) {
         Ok(new) if is_object(json) => new,
@@ -218,7 +229,7 @@ fn check(config: &Config, clock: &Clock, caller: &Caller, json: &Bytes) -> Resul
     }
     let id = match new.id {
         Some(Text(id)) => id.into_owned(),
-        None => new_event_id(clock),
+        None => new_id(),
     };
     let event = WebhookEvent {
         event_type: new
@@ -256,7 +267,7 @@ fn record(encoding: Encoding, caller: &Caller, trace: Option<Bytes>, checked: &C
 }
 
 /// A new event id: `evt_` and a ULID, so that ids sort by time.
-fn new_event_id(clock: &Clock) -> String {
+pub(crate) fn new_event_id(clock: &Clock) -> String {
     let mut random = [0; 16];
     random[6..].copy_from_slice(&random_bytes::<10>());
     let millis = u64::try_from(clock.now().0).unwrap_or(0);

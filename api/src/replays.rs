@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::history_query::range;
+use crate::idempotency::Once;
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, Id, List, PageParams, Params};
 use crate::problem::{FieldError, Problem};
@@ -249,20 +250,23 @@ pub(crate) fn one(delivery: DeliveryId, target: TargetId, accepted_at: Millis) -
 async fn create_replay(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<NewReplayBody>,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let new = body.check(server.parts.clock.now())?;
     check_target(&server.parts.catalog, &caller.tenant, new.target, no_such_target).await?;
-    accept(&server, &caller.tenant, new).await
+    accept(&server, &caller.tenant, &once, new).await
 }
 
 /// Makes one replay, and answers with it.
 pub(crate) async fn accept(
     server: &Shared,
     tenant: &Tenant,
+    once: &Once,
     new: NewReplay,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
-    let made = server.parts.replays.create(tenant, vec![new]).await?;
+    let replays = server.parts.replays.under(once.claim());
+    let made = replays.create(tenant, vec![new]).await?;
     let replay = made.into_iter().next().ok_or_else(Problem::not_found)?;
     Ok((StatusCode::ACCEPTED, Json(replay.into())))
 }

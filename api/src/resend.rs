@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::deliveries::may_be_delivery_id;
+use crate::idempotency::Once;
 use crate::json::Json;
 use crate::outages::Dependency;
 use crate::page::Name;
@@ -34,10 +35,17 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
 async fn resend_delivery(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Name(id): Name,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let row = resendable(&server, &caller.tenant, &id).await?;
-    accept(&server, &caller.tenant, one(row.id, row.target, row.accepted_at)).await
+    accept(
+        &server,
+        &caller.tenant,
+        &once,
+        one(row.id, row.target, row.accepted_at),
+    )
+    .await
 }
 
 /// The delivery, if it can be sent again.

@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::conditions::{IfMatch, Tagged, tag};
+use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -128,6 +129,7 @@ async fn list_subscriptions(
 async fn create_subscription(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<NewSubscriptionBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut checks = Checks::default();
@@ -137,17 +139,18 @@ async fn create_subscription(
     let subscription = server
         .parts
         .catalog
+        .under(once.claim())
         .create_subscription(&caller.tenant, target, filter, body.active.unwrap_or(true))
         .await?;
     let location = format!(
         "{}/webhooks/subscriptions/{}",
         server.config.base_path, subscription.id
     );
+    let subscription = SubscriptionBody::from(subscription);
     Ok((
         StatusCode::CREATED,
         [(LOCATION, location), (ETAG, tag(&subscription))],
         Json(subscription),
-    let subscription = SubscriptionBody::from(subscription);
     ))
 }
 
@@ -181,11 +184,11 @@ async fn patch_subscription(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Json(body): Json<SubscriptionPatchBody>,
 ) -> Result<Tagged<SubscriptionBody>, Problem> {
     let target = match body.target_id {
         Change::Keep => Change::Keep,
-    if_match: IfMatch,
         Change::Set(id) => Change::Set(TargetId(id)),
     };
     let filter = match body.filter_id {
@@ -195,11 +198,11 @@ async fn patch_subscription(
     let row = server
         .parts
         .catalog
+        .expecting(if_match.0)
         .patch_subscription(&caller.tenant, SubscriptionId(id), body.active, target, filter)
         .await?;
     Ok(Tagged(row.into()))
 }
-        .expecting(if_match.0)
 
 /// Delete a subscription
 ///
@@ -211,13 +214,13 @@ async fn delete_subscription(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     server
         .parts
         .catalog
-    if_match: IfMatch,
+        .expecting(if_match.0)
         .delete_subscription(&caller.tenant, SubscriptionId(id))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
-        .expecting(if_match.0)

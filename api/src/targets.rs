@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::auth::Caller;
 use crate::conditions::{IfMatch, Tagged, tag};
+use crate::idempotency::Once;
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, DeleteParams, Id, List, PageParams, Params};
 use crate::problem::Problem;
@@ -65,10 +66,12 @@ async fn list_targets(
 async fn create_target(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Json(body): Json<NewTargetBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let new = body.check(&server.config)?;
-    let (target, secret) = server.parts.catalog.create_target(&caller.tenant, new).await?;
+    let catalog = server.parts.catalog.under(once.claim());
+    let (target, secret) = catalog.create_target(&caller.tenant, new).await?;
     let location = format!("{}/webhooks/targets/{}", server.config.base_path, target.id);
     let target = TargetBody::from(challenged(&server, &caller, target).await);
     Ok((
@@ -108,18 +111,18 @@ async fn patch_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Json(body): Json<TargetPatchBody>,
 ) -> Result<Tagged<TargetBody>, Problem> {
     let patch = body.check(&server.config)?;
     let target = server
-    if_match: IfMatch,
         .parts
         .catalog
+        .expecting(if_match.0)
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
     Ok(Tagged(challenged(&server, &caller, target).await.into()))
 }
-        .expecting(if_match.0)
 
 /// Delete a target
 ///
@@ -133,18 +136,18 @@ async fn delete_target(
     State(server): State<Shared>,
     caller: Caller,
     Id(id): Id,
+    if_match: IfMatch,
     Params(params): Params<DeleteParams>,
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
-    if_match: IfMatch,
         .parts
         .catalog
+        .expecting(if_match.0)
         .delete_target(&caller.tenant, TargetId(id), cascade)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
-        .expecting(if_match.0)
 
 /// How to rotate a secret.
 #[derive(Deserialize, ToSchema)]
@@ -178,6 +181,7 @@ struct RotatedSecret {
 async fn rotate_secret(
     State(server): State<Shared>,
     caller: Caller,
+    once: Once,
     Id(id): Id,
     Json(body): Json<Rotation>,
 ) -> Result<Json<RotatedSecret>, Problem> {
@@ -189,6 +193,7 @@ async fn rotate_secret(
     let secret = server
         .parts
         .catalog
+        .under(once.claim())
         .rotate_secret(&caller.tenant, TargetId(id), overlap)
         .await?;
     Ok(Json(RotatedSecret {
@@ -254,6 +259,7 @@ async fn public_keys(
 async fn enable_target(
     State(server): State<Shared>,
     caller: Caller,
+    _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
     let catalog = &server.parts.catalog;
@@ -272,6 +278,7 @@ async fn enable_target(
 async fn disable_target(
     State(server): State<Shared>,
     caller: Caller,
+    _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
     let patch = TargetPatch {

@@ -2,6 +2,7 @@
 
 use crate::auth::Caller;
 use crate::conditions::Tagged;
+use crate::idempotency::Once;
 use crate::json::{Checks, Json};
 use crate::page::Id;
 use crate::problem::Problem;
@@ -98,6 +99,7 @@ pub async fn challenged(server: &Server, caller: &Caller, target: Target) -> Tar
 async fn verify_target(
     State(server): State<Shared>,
     caller: Caller,
+    _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
     let catalog = &server.parts.catalog;
@@ -147,6 +149,7 @@ struct TestResult {
 async fn test_target(
     State(server): State<Shared>,
     caller: Caller,
+    _: Once,
     Id(id): Id,
 ) -> Result<Json<TestResult>, Problem> {
     let catalog = &server.parts.catalog;

@@ -12,6 +12,7 @@
 //! | `tenants`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
 //! | `expected` | changes on a condition |
+//! | `claims` | idempotency keys: changes that are made once |
 //! | `verification` | which targets are to prove themselves, and what came of it |
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
@@ -19,6 +20,7 @@
 //! | `db` | the database itself |
 
 mod changes;
+mod claims;
 pub(crate) mod db;
 mod endpoints;
 mod expected;
@@ -36,6 +38,7 @@ mod tenants;
 pub mod types;
 mod verification;
 
+pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use notices::{News, NoticeKind, TargetNews};
@@ -62,6 +65,8 @@ pub struct Catalog {
     pub(crate) replays: Arc<Notify>,
     /// What its changes must find.
     expected: Option<Expected>,
+    /// What its changes are made under.
+    claim: Option<Claim>,
 }
 
 impl fmt::Debug for Catalog {
@@ -85,6 +90,7 @@ impl Catalog {
             newest: watch::Sender::new(0),
             replays: Arc::default(),
             expected: None,
+            claim: None,
         })
     }
 

@@ -17,8 +17,8 @@ pub mod types;
 pub use lease::LEASE;
 pub use types::*;
 
-use crate::catalog::db::{Sql, broken, millis, tenant, unsigned};
-use crate::catalog::{Catalog, CatalogError, ID_DRAWS, Page, no_free_id};
+use crate::catalog::db::{Sql, Write, broken, millis, tenant, unsigned};
+use crate::catalog::{Catalog, CatalogError, Claim, ID_DRAWS, Page, no_free_id};
 use schemas::ids::{DeliveryId, TargetId, Tenant};
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -56,12 +56,23 @@ impl Replays {
         }
     }
 
+    /// These replays, for what is to be done under a claim: see [`Catalog::under`].
+    #[must_use]
+    pub fn under(&self, claim: Option<&Claim>) -> Self {
+        Self {
+            catalog: self.catalog.under(claim),
+        }
+    }
+
     /// Makes replays, all or none of them.
     ///
     /// # Errors
     /// `Conflict` where the tenant would have more than [`MOST_OPEN`] that are not at an end.
     pub async fn create(&self, tenant: &Tenant, new: Vec<NewReplay>) -> Result<Vec<Replay>, CatalogError> {
         let mut write = self.catalog.db.begin().await?;
+        if let Some(ids) = self.catalog.made(&mut write).await? {
+            return self.made(&mut write, tenant, &ids).await;
+        }
         let mut sql = Sql::new(format!("SELECT COUNT(*) FROM replays WHERE {OPEN} AND tenant = "));
         sql.bind(tenant.as_str());
         let open: usize = unsigned(&sql.query().fetch_one(write.on()).await?, 0)?;
@@ -106,8 +117,28 @@ impl Replays {
             }
             made.push(replay);
         }
+        let ids: Vec<i64> = made.iter().map(|replay| replay.id).collect();
+        self.catalog.making(&mut write, &ids).await?;
         write.commit().await?;
         self.catalog.replays.notify_one();
+        Ok(made)
+    }
+
+    /// The replays that were made before under the same claim, but for those that were forgotten since.
+    async fn made(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        ids: &[i64],
+    ) -> Result<Vec<Replay>, CatalogError> {
+        let mut made = Vec::with_capacity(ids.len());
+        for id in ids {
+            let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM replays WHERE id = "));
+            sql.bind(*id).push(" AND tenant = ").bind(tenant.as_str());
+            if let Some(row) = sql.query().fetch_optional(write.on()).await? {
+                made.push(replay_row(&row)?);
+            }
+        }
         Ok(made)
     }
 

@@ -164,6 +164,21 @@ impl EventId {
         Self(Arc::from(id))
     }
 
+    /// The id of the n-th event, from 0, of a request with an idempotency key: the same each time it comes.
+    #[must_use]
+    pub fn from_key(tenant: &Tenant, key: &str, number: u64) -> Self {
+        let id = derived(
+            "evt_",
+            &[
+                b"idempotency-key",
+                tenant.as_str().as_bytes(),
+                key.as_bytes(),
+                &number.to_be_bytes(),
+            ],
+        );
+        Self(Arc::from(id))
+    }
+
     /// The id.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -299,6 +314,12 @@ mod tests {
             EventId::from_position("t", 0, 5).as_str(),
             "evt_07f8f4498374baf0db213217a28edb72"
         );
+        let acme = Tenant::new("acme").unwrap();
+        assert_eq!(
+            EventId::from_key(&acme, "k", 0).as_str(),
+            "evt_97e61468146cfee05b398ebd565859b2"
+        );
+        assert_ne!(EventId::from_key(&acme, "k", 1), EventId::from_key(&acme, "k", 0));
         assert_ne!(
             DeliveryId::derive(&event, TargetId(8)),
             DeliveryId::derive(&event, TargetId(7))

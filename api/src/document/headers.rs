@@ -1,5 +1,7 @@
 //! The headers that many routes take and answer with.
 
+use super::has_tag;
+use crate::admin;
 use http::StatusCode;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -28,6 +30,55 @@ pub(super) fn add_tags(document: &mut OpenApi) {
         {
             shows_tag(post);
         }
+    }
+}
+
+/// Describes the idempotency keys of what tenants POST.
+pub(super) fn add_keys(document: &mut OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let Some(post) = &mut item.post else {
+            continue;
+        };
+        if has_tag(post, admin::TAG) {
+            continue;
+        }
+        take(
+            post,
+            "idempotency-key",
+            "order-desk-4711",
+            "1 to 255 printable characters, for this one request. Sent again with the same key, path and body, it is \
+             answered again and not done again, for 24 h unless the server is configured otherwise.",
+        );
+        for (status, response) in &mut post.responses.responses {
+            if status.starts_with('2')
+                && let RefOr::T(response) = response
+            {
+                let replayed = text(
+                    "`true` where the answer was given before, to the same `idempotency-key`.",
+                    "true",
+                );
+                let headers = &mut response.headers;
+                headers.insert("idempotent-replayed".to_owned(), RefOr::T(replayed));
+            }
+        }
+        let described = |text: &str| ResponseBuilder::new().description(text).build();
+        answer(
+            post,
+            StatusCode::BAD_REQUEST,
+            described("The body is not JSON, or `idempotency-key` is none."),
+        );
+        answer(
+            post,
+            StatusCode::CONFLICT,
+            described("A request with this `idempotency-key` is being worked on."),
+        );
+        answer(
+            post,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            described(
+                "Fields are not valid, or the `idempotency-key` was used for another request; `errors` names them.",
+            ),
+        );
     }
 }
 

@@ -7,6 +7,7 @@ mod conditions;
 mod document;
 mod events;
 mod history;
+mod idempotency;
 mod outages;
 mod problems;
 mod replays;

@@ -171,6 +171,16 @@ pub fn config() -> Config {
         longest_window: LONGEST_WINDOW,
         has_origin: false,
         verification: Verification::None,
+        idempotency_kept: Duration::from_secs(24 * 3600),
+    }
+}
+
+/// Counts what came, for those who wait for it.
+pub struct Reached(pub tokio::sync::Semaphore);
+
+impl Default for Reached {
+    fn default() -> Self {
+        Self(tokio::sync::Semaphore::new(0))
     }
 }
 
@@ -181,12 +191,17 @@ pub struct Answers {
     pub refusal: Mutex<Option<NotProved>>,
     /// How often they were asked.
     pub asked: AtomicUsize,
+    /// They wait while this is locked; each that comes is counted before.
+    pub hold: tokio::sync::Mutex<()>,
+    pub reached: Reached,
 }
 
 #[async_trait]
 impl Prober for Answers {
     async fn challenge(&self, _: &TargetDetails) -> Result<(), NotProved> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        self.reached.0.add_permits(1);
+        drop(self.hold.lock().await);
         self.refusal.lock().unwrap().clone().map_or(Ok(()), Err)
     }
 

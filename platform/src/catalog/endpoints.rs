@@ -32,9 +32,13 @@ impl Catalog {
         events: Vec<String>,
     ) -> Result<(Endpoint, String), CatalogError> {
         let mut write = self.db.begin().await?;
+        if let Some(made) = self.made_endpoint(&mut write, tenant).await? {
+            return Ok(made);
+        }
         let (target, secret) = self.insert_target(&mut write, tenant, new).await?;
         self.add_own_filter(&mut write, tenant, target.id, events).await?;
         let endpoint = endpoint(write.on(), target).await?;
+        self.making(&mut write, &[endpoint.id.0]).await?;
         write.changed(tenant, Some(endpoint.id)).await?;
         self.commit(write).await?;
         Ok((endpoint, secret))
@@ -149,11 +153,11 @@ impl Catalog {
     /// `NotFound`; `Changed`; `Conflict` when its subscriptions were changed meanwhile.
     pub async fn delete_endpoint(&self, tenant: &Tenant, id: TargetId) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_endpoint(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         let links = links(&mut write, id).await?;
         unlink(&mut write, &links).await?;
         remove_target(&mut write, id).await?;
-        self.expect_endpoint(&mut write, tenant, id).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await
     }

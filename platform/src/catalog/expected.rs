@@ -37,7 +37,7 @@ pub(super) const TOUCH: &str = "updated_at = CASE WHEN updated_at < $1 THEN $1 E
 
 impl Write {
     /// What makes a SELECT hold its rows until the commit. SQLite has one writer at a time, and this is it.
-    fn hold(&self) -> &'static str {
+    pub(super) fn hold(&self) -> &'static str {
         match self.dialect {
             Dialect::Sqlite => "",
             Dialect::Postgres => " FOR UPDATE",
@@ -136,7 +136,7 @@ pub(super) async fn hold_target(
 }
 
 /// Reads a row of the tenant's, and holds it as it is.
-async fn held(
+pub(super) async fn held(
     write: &mut Write,
     table: &str,
     columns: &str,

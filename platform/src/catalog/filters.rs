@@ -24,7 +24,11 @@ impl Catalog {
         events: Vec<String>,
     ) -> Result<Filter, CatalogError> {
         let mut write = self.db.begin().await?;
+        if let Some(made) = self.made_filter(&mut write, tenant).await? {
+            return Ok(made);
+        }
         let filter = self.insert_filter(&mut write, tenant, name, events).await?;
+        self.making(&mut write, &[filter.id.0]).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(filter)
@@ -109,11 +113,11 @@ impl Catalog {
         events: Change<Vec<String>>,
     ) -> Result<Filter, CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_filter(&mut write, tenant, id).await?;
         let filter = self.update_filter(&mut write, tenant, id, name, events).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(filter)
-        self.expect_filter(&mut write, tenant, id).await?;
     }
 
     pub(super) async fn update_filter(
@@ -164,7 +168,7 @@ impl Catalog {
     /// Deletes a filter, and the subscriptions that use it if `cascade`.
     ///
     /// # Errors
-    /// `InUse` by subscriptions unless `cascade`; `NotFound`; `Conflict` when one was made meanwhile.
+    /// `InUse` by subscriptions unless `cascade`; `NotFound`; `Changed`; `Conflict` when one was made meanwhile.
     pub async fn delete_filter(
         &self,
         tenant: &Tenant,
@@ -172,11 +176,11 @@ impl Catalog {
         cascade: bool,
     ) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_filter(&mut write, tenant, id).await?;
         self.lock_filter(&mut write, tenant, id).await?;
         if cascade {
             sqlx::query("DELETE FROM subscriptions WHERE filter = $1")
                 .bind(id.0)
-        self.expect_filter(&mut write, tenant, id).await?;
                 .execute(write.on())
                 .await?;
         } else {

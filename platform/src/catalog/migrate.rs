@@ -36,6 +36,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "verification",
         include_str!("../../migrations/0008_verification.sql"),
     ),
+    (
+        10,
+        "idempotency keys",
+        include_str!("../../migrations/0010_idempotency_keys.sql"),
+    ),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at

@@ -34,9 +34,13 @@ impl Catalog {
         active: bool,
     ) -> Result<Subscription, CatalogError> {
         let mut write = self.db.begin().await?;
+        if let Some(made) = self.made_subscription(&mut write, tenant).await? {
+            return Ok(made);
+        }
         let made = self
             .insert_subscription(&mut write, tenant, target, filter, active)
             .await?;
+        self.making(&mut write, &[made.id.0]).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(made)
@@ -141,11 +145,11 @@ impl Catalog {
         filter: Change<FilterId>,
     ) -> Result<Subscription, CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_subscription(&mut write, tenant, id).await?;
         let row = sqlx::query(AssertSqlSafe(format!(
             "UPDATE subscriptions SET {TOUCH} WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
         )))
         .bind(self.clock.now().0)
-        self.expect_subscription(&mut write, tenant, id).await?;
         .bind(tenant.as_str())
         .bind(id.0)
         .fetch_one(write.on())
@@ -190,11 +194,11 @@ impl Catalog {
     /// `NotFound`; `Changed`.
     pub async fn delete_subscription(&self, tenant: &Tenant, id: SubscriptionId) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_subscription(&mut write, tenant, id).await?;
         let gone = sqlx::query("DELETE FROM subscriptions WHERE tenant = $1 AND id = $2")
             .bind(tenant.as_str())
             .bind(id.0)
             .execute(write.on())
-        self.expect_subscription(&mut write, tenant, id).await?;
             .await?
             .rows_affected();
         if gone == 0 {

@@ -14,19 +14,21 @@ use std::time::Duration;
 pub const MAX_LIVE_SECRETS: usize = 10;
 
 impl Catalog {
+    /// Adds a secret; its id.
     pub(super) async fn insert_secret(
         &self,
         write: &mut Write,
         target: TargetId,
         key: &SigningKey,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<i64, CatalogError> {
+        let id = self.next_id();
         sqlx::query("INSERT INTO target_secrets (target, id, sealed) VALUES ($1, $2, $3)")
             .bind(target.0)
-            .bind(self.next_id())
+            .bind(id)
             .bind(self.sealer.seal(key.as_bytes()))
             .execute(write.on())
             .await?;
-        Ok(())
+        Ok(id)
     }
 
     /// Gives each secret of a target that is to sign by `v1a` the pair that does it, where it has none.
@@ -66,7 +68,11 @@ impl Catalog {
     ) -> Result<String, CatalogError> {
         let now = self.clock.now();
         let mut write = self.db.begin().await?;
+        let made = self.made_secret(&mut write, id).await?;
         let target = self.lock_target(&mut write, tenant, id).await?;
+        if let Some(secret) = made {
+            return Ok(secret);
+        }
         sqlx::query(
             "UPDATE target_secrets SET expires_at = $1 \
              WHERE target = $2 AND (expires_at IS NULL OR expires_at > $1)",
@@ -92,7 +98,8 @@ impl Catalog {
             )));
         }
         let (secret, key) = new_whsec();
-        self.insert_secret(&mut write, id, &key).await?;
+        let made = self.insert_secret(&mut write, id, &key).await?;
+        self.making(&mut write, &[made]).await?;
         self.add_pairs(&mut write, &target).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;

@@ -32,7 +32,11 @@ impl Catalog {
         new: NewTarget,
     ) -> Result<(Target, String), CatalogError> {
         let mut write = self.db.begin().await?;
+        if let Some(made) = self.made_target(&mut write, tenant).await? {
+            return Ok(made);
+        }
         let (target, secret) = self.insert_target(&mut write, tenant, new).await?;
+        self.making(&mut write, &[target.id.0]).await?;
         write.changed(tenant, Some(target.id)).await?;
         self.commit(write).await?;
         Ok((target, secret))
@@ -140,11 +144,11 @@ impl Catalog {
         patch: TargetPatch,
     ) -> Result<Target, CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_target(&mut write, tenant, id).await?;
         let target = self.update_target(&mut write, tenant, id, patch).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;
         Ok(target)
-        self.expect_target(&mut write, tenant, id).await?;
     }
 
     /// Makes a disabled target active.
@@ -279,7 +283,7 @@ impl Catalog {
     /// Deletes a target with its secrets, and with its subscriptions if `cascade`.
     ///
     /// # Errors
-    /// `InUse` by its subscriptions unless `cascade`; `NotFound`; `Conflict` when one was made
+    /// `InUse` by its subscriptions unless `cascade`; `NotFound`; `Changed`; `Conflict` when one was made
     /// meanwhile.
     pub async fn delete_target(
         &self,
@@ -288,11 +292,11 @@ impl Catalog {
         cascade: bool,
     ) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
+        self.expect_target(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         if cascade {
             sqlx::query("DELETE FROM subscriptions WHERE target = $1")
                 .bind(id.0)
-        self.expect_target(&mut write, tenant, id).await?;
                 .execute(write.on())
                 .await?;
         } else {

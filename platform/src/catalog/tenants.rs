@@ -93,6 +93,7 @@ impl Catalog {
         for sql in [
             "DELETE FROM filters WHERE tenant = $1",
             "DELETE FROM api_keys WHERE tenant = $1",
+            "DELETE FROM idempotency_keys WHERE tenant = $1",
         ] {
             sqlx::query(sql).bind(tenant.as_str()).execute(write.on()).await?;
         }

@@ -24,6 +24,13 @@ impl Config {
         if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
             return fail("api.admin_key", "must have at least 16 characters".into());
         }
+        let kept = self.api.idempotency_kept.0;
+        if !(Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600)).contains(&kept) {
+            return fail(
+                "api.idempotency_kept",
+                format!("{} is not between 1m and 30d", humantime::format_duration(kept)),
+            );
+        }
         if self.events.topics.is_empty() {
             return fail("events.topics", "must name at least one topic".into());
         }

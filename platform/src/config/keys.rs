@@ -47,6 +47,7 @@ pub struct Api {
     pub base_path: String,
     pub admin_key: Option<String>,
     pub verification: Verification,
+    pub idempotency_kept: Span,
 }
 
 /// `[ops]`.

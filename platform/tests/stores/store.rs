@@ -109,6 +109,11 @@ macro_rules! over_both {
 }
 pub(crate) use over_both;
 
+/// Runs on this thread what uses closures that are not known to be `Send`.
+pub fn here(test: impl Future<Output = ()>) {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(test));
+}
+
 pub fn tenant(name: &str) -> Tenant {
     Tenant::new(name).unwrap()
 }
