@@ -125,7 +125,7 @@ async fn list_tenants(
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<TenantBody>>, Problem> {
     let (limit, before) = params.by_moment()?;
-    let rows = server.parts.catalog.list_tenants(limit + 1, before).await?;
+    let rows = server.parts.catalog.list_tenants(limit.rows(), before).await?;
     Ok(Json(List::of(rows, limit, |row| {
         Cursor::Moment(row.created_at, row.name.as_str().to_owned())
     })))

@@ -236,7 +236,10 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
-        server.caller(&parts.headers).await
+        let caller = server.caller(&parts.headers).await?;
+        // For the cursors of its lists.
+        parts.extensions.insert(caller.tenant.clone());
+        Ok(caller)
     }
 }
 

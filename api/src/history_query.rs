@@ -1,7 +1,7 @@
 //! The questions asked of history: what lists of events and of deliveries may be narrowed by.
 
 use crate::json::Checks;
-use crate::page::{limit, moment, numeric_id};
+use crate::page::{Limit, Scope, Scoped, limit, moment, numeric_id};
 use crate::problem::Problem;
 use platform::history::{DeliveryQuery, EventQuery};
 use schemas::delivery::DeliveryStatus;
@@ -29,8 +29,16 @@ pub struct EventParams {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250, default = 50, example = 50)]
     limit: Option<String>,
     /// `nextCursor` of the page before.
-    #[param(example = "MTc2NzIyNTU5OTEyMy5ldnRfMQ")]
+    #[param(example = "q22w0dPYnxIxNzY3MjI1NTk5MTIzLmV2dF8x")]
     cursor: Option<String>,
+    #[serde(skip)]
+    scope: Scope,
+}
+
+impl Scoped for EventParams {
+    fn scoped(&mut self, scope: Scope) {
+        self.scope = scope;
+    }
 }
 
 impl EventParams {
@@ -38,16 +46,16 @@ impl EventParams {
     ///
     /// # Errors
     /// 422 with all that are wrong.
-    pub fn check(self) -> Result<(u32, EventQuery), Problem> {
+    pub fn check(self) -> Result<(Limit, EventQuery), Problem> {
         let mut checks = Checks::default();
-        let limit = limit(&mut checks, self.limit.as_deref());
+        let limit = limit(&mut checks, self.scope, self.limit.as_deref());
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
         let query = EventQuery {
             event_type: event_type(&mut checks, self.event_type),
             from,
             to,
-            limit: limit.saturating_add(1),
-            after: moment(&mut checks, self.cursor.as_deref()),
+            limit: limit.rows(),
+            after: moment(&mut checks, self.scope, self.cursor.as_deref()),
         };
         checks.finish()?;
         Ok((limit, query))
@@ -81,8 +89,16 @@ pub struct DeliveryParams {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250, default = 50, example = 50)]
     limit: Option<String>,
     /// `nextCursor` of the page before.
-    #[param(example = "MTc2NzIyNTU5OTEyMy5kbHZfMQ")]
+    #[param(example = "q22w0dPYnxIxNzY3MjI1NTk5MTIzLmRsdl8x")]
     cursor: Option<String>,
+    #[serde(skip)]
+    scope: Scope,
+}
+
+impl Scoped for DeliveryParams {
+    fn scoped(&mut self, scope: Scope) {
+        self.scope = scope;
+    }
 }
 
 impl DeliveryParams {
@@ -90,9 +106,9 @@ impl DeliveryParams {
     ///
     /// # Errors
     /// 422 with all that are wrong.
-    pub fn check(self) -> Result<(u32, DeliveryQuery), Problem> {
+    pub fn check(self) -> Result<(Limit, DeliveryQuery), Problem> {
         let mut checks = Checks::default();
-        let limit = limit(&mut checks, self.limit.as_deref());
+        let limit = limit(&mut checks, self.scope, self.limit.as_deref());
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
         let target = self.target_id.map(|text| {
             let id = numeric_id(&text).map(Some);
@@ -120,8 +136,8 @@ impl DeliveryParams {
             event_type: event_type(&mut checks, self.event_type),
             from,
             to,
-            limit: limit.saturating_add(1),
-            after: moment(&mut checks, self.cursor.as_deref()),
+            limit: limit.rows(),
+            after: moment(&mut checks, self.scope, self.cursor.as_deref()),
         };
         checks.finish()?;
         Ok((limit, query))
@@ -149,8 +165,16 @@ pub struct DeadLetterParams {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250, default = 50, example = 50)]
     limit: Option<String>,
     /// `nextCursor` of the page before.
-    #[param(example = "MTc2NzIyNTU5OTEyMy5kbHZfMQ")]
+    #[param(example = "q22w0dPYnxIxNzY3MjI1NTk5MTIzLmRsdl8x")]
     cursor: Option<String>,
+    #[serde(skip)]
+    scope: Scope,
+}
+
+impl Scoped for DeadLetterParams {
+    fn scoped(&mut self, scope: Scope) {
+        self.scope = scope;
+    }
 }
 
 impl DeadLetterParams {
@@ -158,7 +182,7 @@ impl DeadLetterParams {
     ///
     /// # Errors
     /// 422 with all that are wrong.
-    pub fn check(self) -> Result<(u32, DeliveryQuery), Problem> {
+    pub fn check(self) -> Result<(Limit, DeliveryQuery), Problem> {
         DeliveryParams {
             target_id: self.target_id,
             event_id: None,
@@ -168,6 +192,7 @@ impl DeadLetterParams {
             to: self.to,
             limit: self.limit,
             cursor: self.cursor,
+            scope: self.scope,
         }
         .check()
     }

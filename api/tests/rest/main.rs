@@ -9,6 +9,7 @@ mod events;
 mod history;
 mod idempotency;
 mod outages;
+mod pages;
 mod problems;
 mod replays;
 mod resources;

@@ -13,6 +13,7 @@ mod isolation;
 mod matching;
 mod notices;
 mod opening;
+mod pages;
 mod plans;
 mod replays;
 mod store;
