@@ -3,12 +3,13 @@
 use crate::cli::{KeysCommand, TenantsCommand};
 use crate::failure::Failure;
 use crate::terminal::say;
-use platform::catalog::{Catalog, CatalogError};
+use platform::catalog::{Catalog, CatalogError, KeyRow, NewKey, Page, Scopes};
 use platform::clock::Clock;
 use platform::config::Config;
 use platform::ports::Opener;
 use platform::telemetry;
 use schemas::ids::Tenant;
+use schemas::time::Millis;
 use std::path::Path;
 
 /// Tenants.
@@ -31,21 +32,85 @@ pub async fn tenants(command: TenantsCommand, file: Option<&Path>, flags: &str) 
 
 /// API keys.
 pub async fn keys(command: KeysCommand, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
+    let named =
+        |tenant: &str| Tenant::new(tenant).map_err(|error| Failure::usage(format!("--tenant: {error}")));
     match command {
-        KeysCommand::Create { tenant, name } => {
-            let tenant =
-                Tenant::new(&tenant).map_err(|error| Failure::usage(format!("--tenant: {error}")))?;
+        KeysCommand::Create {
+            tenant,
+            name,
+            scope,
+            expires_in,
+        } => {
+            let tenant = named(&tenant)?;
+            let new = NewKey {
+                name,
+                scopes: match scope.is_empty() {
+                    true => Scopes::ALL,
+                    false => scope.into_iter().collect(),
+                },
+                expires_at: expires_in.map(|span| Clock::system().now().plus(span)),
+            };
             let catalog = open(file, flags).await?;
-            let created = catalog.create_key(&tenant, &name).await;
-            let (_, key) = created.map_err(|error| match error {
-                CatalogError::NotFound => Failure::usage(format!(
-                    "--tenant: there is no tenant {tenant}; create it: hookwright tenants create {tenant}"
-                )),
-                error => failed(&error),
-            })?;
+            let (_, key) = catalog
+                .create_key(&tenant, new)
+                .await
+                .map_err(|error| of_tenant(&tenant, &error))?;
             say(&key);
             Ok(())
         }
+        KeysCommand::List { tenant } => {
+            let tenant = named(&tenant)?;
+            let catalog = open(file, flags).await?;
+            let there = catalog.get_tenant(&tenant).await;
+            there.map_err(|error| of_tenant(&tenant, &error))?;
+            let mut page = Page {
+                limit: 250,
+                before: None,
+            };
+            loop {
+                let keys = catalog.list_keys(&tenant, page).await;
+                let keys = keys.map_err(|error| failed(&error))?;
+                let Some(last) = keys.last() else {
+                    return Ok(());
+                };
+                page.before = Some(last.id);
+                keys.iter().for_each(show);
+            }
+        }
+        KeysCommand::Revoke { tenant, id } => {
+            let tenant = named(&tenant)?;
+            let catalog = open(file, flags).await?;
+            catalog
+                .revoke_key(&tenant, id)
+                .await
+                .map_err(|error| match error {
+                    CatalogError::NotFound => Failure::usage(format!("tenant {tenant} has no key {id}")),
+                    error => failed(&error),
+                })?;
+            say(&format!("key {id} revoked"));
+            Ok(())
+        }
+    }
+}
+
+/// A key on one line, with tabs between.
+fn show(key: &KeyRow) {
+    let time = |time: Option<Millis>| time.map_or_else(|| "never".to_owned(), Millis::to_rfc3339);
+    let scopes = key.scopes.to_string().replace(' ', ",");
+    let (made, ends) = (time(Some(key.created_at)), time(key.expires_at));
+    let used = time(key.last_used_at);
+    let (id, prefix, name) = (key.id, &key.prefix, &key.name);
+    say(&format!(
+        "{id}\t{prefix}…\t{scopes}\tmade {made}\tends {ends}\tused {used}\t{name}"
+    ));
+}
+
+fn of_tenant(tenant: &Tenant, error: &CatalogError) -> Failure {
+    match error {
+        CatalogError::NotFound => Failure::usage(format!(
+            "--tenant: there is no tenant {tenant}; create it: hookwright tenants create {tenant}"
+        )),
+        error => failed(error),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use platform::catalog::Scope;
 use schemas::time::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -248,7 +249,10 @@ pub enum TenantsCommand {
 #[derive(Clone, Subcommand)]
 pub enum KeysCommand {
     /// Creates an API key and shows it, once
-    #[command(after_help = "Example:\n  hookwright keys create --tenant acme --name ci")]
+    #[command(
+        after_help = "Examples:\n  hookwright keys create --tenant acme --name ci\n  \
+hookwright keys create --tenant acme --name orders --scope publish --expires-in 90d"
+    )]
     Create {
         /// The tenant it speaks for
         #[arg(long)]
@@ -256,5 +260,30 @@ pub enum KeysCommand {
         /// What it is for
         #[arg(long, default_value = "cli")]
         name: String,
+        /// What it may be used for: manage, publish or read; may be repeated; all three if not given
+        #[arg(long, value_name = "SCOPE", value_parser = Scope::from_word)]
+        scope: Vec<Scope>,
+        /// How long it is good for, such as 90d; for ever if not given
+        #[arg(long, value_name = "DURATION", value_parser = platform::config::units::parse_span)]
+        expires_in: Option<std::time::Duration>,
+    },
+    /// Shows a tenant's API keys, the newest first, without their values
+    #[command(
+        after_help = "A line each: id, first characters, scopes, when it was made, ends and was last used, name.\n\n\
+Example:\n  hookwright keys list --tenant acme"
+    )]
+    List {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Revokes an API key: within 2 seconds it is refused everywhere
+    #[command(after_help = "Example:\n  hookwright keys revoke --tenant acme 186243735552004")]
+    Revoke {
+        /// The tenant it speaks for
+        #[arg(long)]
+        tenant: String,
+        /// Its id
+        id: i64,
     },
 }

@@ -7,6 +7,7 @@ use crate::roles::Process;
 use crate::selection::Selection;
 use crate::terminal::say;
 use platform::catalog::{Catalog, CatalogError};
+use platform::clock::Clock;
 use platform::config::{Config, LogKind, QueueKind, default_tenant};
 use platform::data_dir::{self, DataDirError};
 use platform::plain;
@@ -85,7 +86,8 @@ async fn api_key(catalog: &Catalog, data: &Path) -> Result<String, Failure> {
     let path = data.join("api-key");
     if let Ok(key) = std::fs::read_to_string(&path) {
         let key = key.trim().to_owned();
-        if catalog.authenticate(&key).await.map_err(failed)?.is_some() {
+        let known = catalog.authenticate(&key).await.map_err(failed)?;
+        if known.is_some_and(|known| !known.has_expired(Clock::system().now())) {
             return Ok(key);
         }
     }

@@ -2,22 +2,26 @@
 //!
 //! A tenant's key is looked up in the catalog by its SHA-256 and remembered for a moment, so that
 //! publishing costs no database request. While the database is away, a key that was good within
-//! the last quarter of an hour stays good, since publishing needs only the log.
+//! the last quarter of an hour stays good, since publishing needs only the log. A key that expires does so
+//! at its time, remembered or not.
+//!
+//! What a key may be used for is asked by the extractors of `access`.
 
-use crate::Shared;
 use crate::problem::Problem;
-use axum::extract::FromRequestParts;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use http::request::Parts;
 use moka::Expiry;
 use moka::future::Cache;
-use platform::catalog::{Catalog, CatalogError};
+use platform::catalog::{Catalog, CatalogError, KeyRow};
+use platform::clock::Clock;
 use platform::telemetry::Outage;
 use ring::{digest, hmac};
 use schemas::ids::Tenant;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// How long a good key is not asked for again. With [`PATIENCE`] it makes the two seconds after
 /// which a revoked key must be refused everywhere.
@@ -37,13 +41,18 @@ const KEY_PREFIX: &str = "hk_";
 /// No key is longer.
 const LONGEST_KEY: usize = 200;
 
-/// The tenant a request speaks for.
-#[derive(Clone, Debug)]
+/// The most keys whose use waits to be written down. What does not fit is written at a later use.
+const MOST_USED: usize = 1024;
+
+/// Whom a request speaks for.
+#[derive(Debug)]
 pub struct Caller {
     /// The tenant.
     pub tenant: Tenant,
     /// Its name, ready to stand in a record's header.
     pub name: Bytes,
+    /// The key that the request brought.
+    pub key: KeyRow,
 }
 
 /// Proof that a request brought the admin key.
@@ -54,9 +63,9 @@ type Hash = [u8; digest::SHA256_OUTPUT_LEN];
 
 #[derive(Clone)]
 enum Answer {
-    Good(Caller),
+    Good(Arc<Caller>),
     /// Was good; the database is away.
-    Stale(Caller),
+    Stale(Arc<Caller>),
     Unknown,
 }
 
@@ -75,15 +84,36 @@ impl Expiry<Hash, Answer> for Lifetimes {
 /// The keys seen lately, and the admin key.
 pub struct Keys {
     answers: Cache<Hash, Answer>,
-    last_good: Cache<Hash, Caller>,
+    last_good: Cache<Hash, Arc<Caller>>,
     admin: Option<(hmac::Key, hmac::Tag)>,
+    clock: Clock,
+    used: mpsc::Sender<i64>,
+}
+
+/// Keys that were used, whose use is to be written down.
+pub struct Uses(mpsc::Receiver<i64>);
+
+impl Uses {
+    /// Writes down when keys are used, for ever. No request waits for it: while the database is away or slow,
+    /// uses are left out.
+    pub async fn note(mut self, catalog: Catalog) -> Infallible {
+        let mut keys = Vec::new();
+        while self.0.recv_many(&mut keys, MOST_USED).await > 0 {
+            if let Err(error) = catalog.keys_used(&keys).await {
+                tracing::debug!(%error, "the last use of keys is not noted");
+            }
+            keys.clear();
+        }
+        std::future::pending().await
+    }
 }
 
 impl Keys {
-    /// No keys seen yet.
+    /// No keys seen yet; and what is to be written down of those that will be.
     #[must_use]
-    pub fn new(admin_key: Option<&str>) -> Self {
-        Self {
+    pub fn new(admin_key: Option<&str>, clock: Clock) -> (Self, Uses) {
+        let (used, uses) = mpsc::channel(MOST_USED);
+        let keys = Self {
             answers: Cache::builder()
                 .max_capacity(CAPACITY)
                 .expire_after(Lifetimes)
@@ -97,7 +127,10 @@ impl Keys {
                 let tag = hmac::sign(&keyed, key.as_bytes());
                 (keyed, tag)
             }),
-        }
+            clock,
+            used,
+        };
+        (keys, Uses(uses))
     }
 
     /// Forgets all keys: one was revoked here.
@@ -106,7 +139,7 @@ impl Keys {
         self.last_good.invalidate_all();
     }
 
-    /// The tenant whose key the request brought.
+    /// Whom the request speaks for, by the key it brought.
     ///
     /// # Errors
     /// 401 without a good key, 403 for the admin key, 503 when the database is away and the key
@@ -116,7 +149,7 @@ impl Keys {
         catalog: &Catalog,
         database: &Outage,
         headers: &HeaderMap,
-    ) -> Result<Caller, Problem> {
+    ) -> Result<Arc<Caller>, Problem> {
         let key = bearer(headers)?;
         if !key.starts_with(KEY_PREFIX) {
             // Not worth a question to the database.
@@ -137,7 +170,13 @@ impl Keys {
                 .map_err(|error| Problem::from(CatalogError::clone(&error)))?,
         };
         match answer {
-            Answer::Good(caller) | Answer::Stale(caller) => Ok(caller),
+            Answer::Good(caller) | Answer::Stale(caller) => match caller.key.expires_at {
+                Some(end) if caller.key.has_expired(self.clock.now()) => Err(Problem::unauthorized(format!(
+                    "this API key expired at {}",
+                    end.to_rfc3339()
+                ))),
+                Some(_) | None => Ok(caller),
+            },
             Answer::Unknown => Err(self.unknown(key)),
         }
     }
@@ -172,9 +211,17 @@ impl Keys {
             database.works();
         }
         match (asked, remembered) {
-            (Ok(Some((_, tenant))), _) => {
-                let name = Bytes::copy_from_slice(tenant.as_str().as_bytes());
-                let caller = Caller { tenant, name };
+            (Ok(Some(key)), _) => {
+                let now = self.clock.now();
+                if key.use_is_news(now) && !key.has_expired(now) {
+                    // Where there is no room, a later use is written down.
+                    let _ = self.used.try_send(key.id);
+                }
+                let caller = Arc::new(Caller {
+                    tenant: key.tenant.clone(),
+                    name: Bytes::copy_from_slice(key.tenant.as_str().as_bytes()),
+                    key,
+                });
                 self.last_good.insert(hash, caller.clone()).await;
                 Ok(Answer::Good(caller))
             }
@@ -197,7 +244,11 @@ impl Keys {
             .is_some_and(|(keyed, tag)| hmac::verify(keyed, key.as_bytes(), tag.as_ref()).is_ok())
     }
 
-    fn admin(&self, headers: &HeaderMap) -> Result<Admin, Problem> {
+    /// Whether the request brought the admin key.
+    ///
+    /// # Errors
+    /// 401 without a key, 403 for any other.
+    pub fn admin(&self, headers: &HeaderMap) -> Result<Admin, Problem> {
         let key = bearer(headers)?;
         if self.is_admin(key) {
             Ok(Admin)
@@ -229,24 +280,5 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
         Some(_) | None => Err(Problem::unauthorized(
             "the authorization header is not of the form Bearer hk_…",
         )),
-    }
-}
-
-impl FromRequestParts<Shared> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
-        let caller = server.caller(&parts.headers).await?;
-        // For the cursors of its lists.
-        parts.extensions.insert(caller.tenant.clone());
-        Ok(caller)
-    }
-}
-
-impl FromRequestParts<Shared> for Admin {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, server: &Shared) -> Result<Self, Problem> {
-        server.keys.admin(&parts.headers)
     }
 }

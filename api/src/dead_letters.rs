@@ -1,7 +1,7 @@
 //! `/webhooks/dead-letters`: deliveries that were given up.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::deliveries::DeliveryBody;
 use crate::history_query::DeadLetterParams;
 use crate::idempotency::Once;
@@ -38,7 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     responses((status = 200, description = "One page of deliveries.", body = List<DeliveryBody>)))]
 async fn list_dead_letters(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<DeadLetterParams>,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
     let (limit, query) = params.check()?;
@@ -81,7 +81,7 @@ struct Redriven {
         (status = 410, description = "The event log no longer holds the delivery's event.")))]
 async fn redrive(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<Redrive>,
 ) -> Result<(StatusCode, Json<Redriven>), Problem> {

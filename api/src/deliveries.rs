@@ -1,7 +1,7 @@
 //! `/webhooks/deliveries`: what became of each event at each target.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::Reads;
 use crate::history_query::DeliveryParams;
 use crate::json::Json;
 use crate::page::{Cursor, List, Name, Params};
@@ -152,7 +152,7 @@ struct DeliveryStory {
     responses((status = 200, description = "One page of deliveries.", body = List<DeliveryBody>)))]
 async fn list_deliveries(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<DeliveryParams>,
 ) -> Result<Json<List<DeliveryBody>>, Problem> {
     let (limit, query) = params.check()?;
@@ -171,7 +171,7 @@ async fn list_deliveries(
     responses((status = 200, description = "The delivery with its attempts.", body = DeliveryStory)))]
 async fn get_delivery(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Name(id): Name,
 ) -> Result<Json<DeliveryStory>, Problem> {
     if !may_be_delivery_id(&id) {

@@ -9,11 +9,12 @@ mod headers;
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
 use crate::{
-    admin, dead_letters, deliveries, docs, endpoints, events, filters, replays, resend, subscriptions,
+    admin, dead_letters, deliveries, docs, endpoints, events, filters, keys, replays, resend, subscriptions,
     targets, verification,
 };
 use axum::Router;
 use http::StatusCode;
+use platform::catalog::Scope;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
@@ -28,7 +29,8 @@ use utoipa_axum::router::OpenApiRouter;
         title = "hookwright",
         description = "Webhook delivery: publish events, say who gets them, see what became of each.\n\n\
             Every request brings an API key as `authorization: Bearer hk_…`; it names the tenant, and nothing of \
-            another tenant is ever shown: its ids answer 404. Bodies are JSON, times RFC 3339 in UTC, durations carry \
+            another tenant is ever shown: its ids answer 404. A key has scopes: `read` looks things up, `publish` \
+            publishes events, `manage` does all the rest; each operation names the one it needs. Bodies are JSON, times RFC 3339 in UTC, durations carry \
             their unit (`15s`), ids of targets, filters, subscriptions and keys are numbers below 2^53.\n\n\
             Lists answer `{items, nextCursor}`, newest first; give `nextCursor` as `cursor` for the next page. \
             Whatever is refused answers `application/problem+json` and names the fields that are wrong; nothing of a \
@@ -72,6 +74,7 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
         .merge(replays::routes())
         .merge(dead_letters::routes())
         .merge(admin::routes())
+        .merge(keys::routes())
         .merge(docs::routes());
     let all = OpenApiRouter::with_openapi(Head::openapi());
     let all = match config.base_path.trim_end_matches('/') {
@@ -87,7 +90,10 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
 fn complete(document: &mut utoipa::openapi::OpenApi) {
     let components = document.components.get_or_insert_default();
     for (name, description) in [
-        ("apiKey", "A tenant's API key, `hk_…`."),
+        (
+            "apiKey",
+            "A tenant's API key, `hk_…`. What an operation names is the scope that the key needs.",
+        ),
         ("adminKey", "The admin key of the server's configuration."),
     ] {
         let scheme = HttpBuilder::new()
@@ -102,14 +108,15 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
     let schemas = serde_json::to_value(&components.schemas).expect("schemas serialise");
     for item in document.paths.paths.values_mut() {
         let operations = [
-            &mut item.get,
-            &mut item.post,
-            &mut item.patch,
-            &mut item.put,
-            &mut item.delete,
+            (&mut item.get, Scope::Read),
+            (&mut item.post, Scope::Manage),
+            (&mut item.patch, Scope::Manage),
+            (&mut item.put, Scope::Manage),
+            (&mut item.delete, Scope::Manage),
         ];
-        for operation in operations.into_iter().flatten() {
-            add_key(operation);
+        for (operation, scope) in operations {
+            let Some(operation) = operation else { continue };
+            add_key(operation, scope);
             add_errors(operation);
             add_examples(operation, &schemas);
         }
@@ -120,15 +127,17 @@ fn has_tag(operation: &Operation, tag: &str) -> bool {
     operation.tags.iter().flatten().any(|other| other == tag)
 }
 
-fn add_key(operation: &mut Operation) {
-    let key = if has_tag(operation, docs::TAG) {
+/// Says which key an operation takes: with the scope that goes with its method, unless it says `security` itself.
+/// What is asked for is what its handler takes (`access`).
+fn add_key(operation: &mut Operation, scope: Scope) {
+    if has_tag(operation, docs::TAG) || operation.security.is_some() {
         return;
-    } else if has_tag(operation, admin::TAG) {
-        "adminKey"
+    }
+    operation.security = Some(vec![if has_tag(operation, admin::TAG) {
+        SecurityRequirement::new("adminKey", Vec::<String>::new())
     } else {
-        "apiKey"
-    };
-    operation.security = Some(vec![SecurityRequirement::new(key, Vec::<String>::new())]);
+        SecurityRequirement::new("apiKey", [scope.as_str()])
+    }]);
 }
 
 /// Which errors an operation answers with follows from what it takes.
@@ -144,7 +153,8 @@ fn add_errors(operation: &mut Operation) {
     let refused = if admin {
         "The key is not the admin key, or none is configured."
     } else {
-        "The admin key belongs to no tenant."
+        "The key lacks the scope that this needs, which `detail` names; or it is the admin key, which belongs to no \
+         tenant."
     };
     let table = [
         (
@@ -155,7 +165,7 @@ fn add_errors(operation: &mut Operation) {
         (
             keyed,
             StatusCode::UNAUTHORIZED,
-            "No key, or one that is not known or was revoked.",
+            "No key, or one that is not known, was revoked, or has expired.",
         ),
         (keyed, StatusCode::FORBIDDEN, refused),
         (

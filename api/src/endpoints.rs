@@ -1,7 +1,7 @@
 //! `/webhooks/endpoints`: target, filter and subscription in one, for who wants it simple.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::conditions::{IfMatch, Tagged, tag};
 use crate::filters::patterns;
 use crate::idempotency::Once;
@@ -119,7 +119,7 @@ struct EndpointPatchBody {
     responses((status = 200, description = "One page of endpoints.", body = List<EndpointBody>)))]
 async fn list_endpoints(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<EndpointBody>>, Problem> {
     let (limit, page) = params.by_id()?;
@@ -137,7 +137,7 @@ async fn list_endpoints(
         headers(("location" = String, description = "The endpoint's path.")))))]
 async fn create_endpoint(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<NewEndpointBody>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -182,7 +182,7 @@ async fn create_endpoint(
     responses((status = 200, description = "The endpoint.", body = EndpointBody)))]
 async fn get_endpoint(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Tagged<EndpointBody>, Problem> {
     let endpoint = server
@@ -201,7 +201,7 @@ async fn get_endpoint(
     responses((status = 200, description = "The endpoint as it is now.", body = EndpointBody)))]
 async fn patch_endpoint(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Json(body): Json<EndpointPatchBody>,
@@ -230,7 +230,7 @@ async fn patch_endpoint(
     responses((status = 204, description = "It is gone.")))]
 async fn delete_endpoint(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {

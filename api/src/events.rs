@@ -1,7 +1,7 @@
 //! `/webhooks/events`: what happened, in and back.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Publishes, Reads};
 use crate::deliveries::DeliveryBody;
 use crate::history_query::EventParams;
 use crate::json::{Json, MediaType, media_type, read_body};
@@ -56,7 +56,7 @@ enum Accepted {
 /// append it again.
 ///
 /// History follows within moments: an event accepted just now may not be found there yet.
-#[utoipa::path(post, path = "/webhooks/events", tag = TAG,
+#[utoipa::path(post, path = "/webhooks/events", tag = TAG, security(("apiKey" = ["publish"])),
     request_body(content(
         (NewEvent<'static> = "application/json"),
         (String = "application/x-ndjson", example = json!(concat!(
@@ -66,9 +66,12 @@ enum Accepted {
         description = "A W3C trace context, passed on with each delivery.")),
     responses((status = 202, description = "Accepted: `id` for one event, `ids` for many.",
         body = Accepted)))]
-async fn publish_events(State(server): State<Shared>, request: Request) -> Result<Response, Problem> {
+async fn publish_events(
+    State(server): State<Shared>,
+    Publishes(caller): Publishes,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let caller = server.caller(&parts.headers).await?;
     let topic = &server.config.topic;
     // Escapes may make a payload longer in the request than it is.
     let one = server.config.max_payload * 2 + 64 * 1024;
@@ -179,7 +182,7 @@ struct EventStory {
     responses((status = 200, description = "One page of events.", body = List<EventBody>)))]
 async fn list_events(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<EventParams>,
 ) -> Result<Json<List<EventBody>>, Problem> {
     let (limit, query) = params.check()?;
@@ -198,7 +201,7 @@ async fn list_events(
     responses((status = 200, description = "The event with its deliveries.", body = EventStory)))]
 async fn get_event(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Name(id): Name,
 ) -> Result<Json<EventStory>, Problem> {
     let id = EventId::new(&id).map_err(|_| Problem::not_found())?;

@@ -1,7 +1,7 @@
 //! `/webhooks/filters`: which event types somebody wants.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::conditions::{IfMatch, Tagged, tag};
 use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
@@ -121,7 +121,7 @@ pub(crate) fn patterns(checks: &mut Checks, events: Vec<String>) -> Vec<String> 
     responses((status = 200, description = "One page of filters.", body = List<FilterBody>)))]
 async fn list_filters(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<FilterBody>>, Problem> {
     let (limit, page) = params.by_id()?;
@@ -137,7 +137,7 @@ async fn list_filters(
         headers(("location" = String, description = "The filter's path.")))))]
 async fn create_filter(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<NewFilterBody>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -171,7 +171,7 @@ async fn create_filter(
     responses((status = 200, description = "The filter.", body = FilterBody)))]
 async fn get_filter(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Tagged<FilterBody>, Problem> {
     let filter = server
@@ -190,7 +190,7 @@ async fn get_filter(
     responses((status = 200, description = "The filter as it is now.", body = FilterBody)))]
 async fn patch_filter(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Json(body): Json<FilterPatchBody>,
@@ -221,7 +221,7 @@ async fn patch_filter(
         (status = 409, description = "Subscriptions use it: `errors` names them.")))]
 async fn delete_filter(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Params(params): Params<DeleteParams>,

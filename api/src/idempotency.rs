@@ -7,6 +7,7 @@
 //!
 //! Publishing events has a way of its own (`publish`), since no database may stand there.
 
+use crate::access::whose;
 use crate::json::{MAX_BODY, read_body};
 use crate::outages::Dependency;
 use crate::problem::{FieldError, Problem};
@@ -90,11 +91,11 @@ pub async fn once(State(server): State<Shared>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     // Who has no good key is told so by the route itself, and before any body is read.
-    let Ok(caller) = server.caller(request.headers()).await else {
+    let Ok(caller) = whose(&server, request.headers()).await else {
         return next.run(request).await;
     };
     let (mut parts, body) = request.into_parts();
-    let (asked, body) = match asked(&parts, caller.tenant, body).await {
+    let (asked, body) = match asked(&parts, caller.tenant.clone(), body).await {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),
     };

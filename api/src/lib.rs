@@ -1,7 +1,7 @@
 //! The REST API: what tenants say they want delivered and where, and what became of it.
 //!
 //! ```text
-//! request ─▶ auth ─▶ json / page ─▶ targets, filters, subscriptions, endpoints ─▶ catalog
+//! request ─▶ auth, access ─▶ json / page ─▶ targets, filters, subscriptions, endpoints ─▶ catalog
 //!             │                 ├─▶ events (POST) ─▶ publish ─▶ event log
 //!             │                 ├─▶ events, deliveries, dead letters (GET) ─▶ history
 //!             │                 ├─▶ resend, replays, redrive ─▶ replays, which the consumer works on
@@ -14,6 +14,7 @@
 //! does not exist. Publishing an event needs only the log: keys seen lately stay good while the
 //! database is away (see `auth`).
 
+mod access;
 mod admin;
 mod auth;
 mod conditions;
@@ -28,6 +29,7 @@ mod filters;
 mod history_query;
 mod idempotency;
 mod json;
+mod keys;
 mod outages;
 mod page;
 mod problem;
@@ -47,7 +49,7 @@ mod verification;
 pub use config::{Config, Encoding};
 pub use document::openapi;
 
-use auth::Keys;
+use auth::{Keys, Uses};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
@@ -97,12 +99,6 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The tenant whose key the request brought.
-    async fn caller(&self, headers: &http::HeaderMap) -> Result<auth::Caller, Problem> {
-        let database = self.outages.of(Dependency::Database);
-        self.keys.caller(&self.parts.catalog, database, headers).await
-    }
-
     /// Whether this is the path that events are published to.
     fn publishes(&self, path: &str) -> bool {
         path.strip_prefix(&self.config.base_path) == Some("/webhooks/events")
@@ -139,9 +135,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let address = listener.local_addr()?;
-    let server = server(&config, parts);
-    let tasks = server.0.tasks.clone();
-    let router = router(server);
+    let catalog = parts.catalog.clone();
+    let (server, routes, uses) = server(&config, parts);
+    let tasks = server.tasks.clone();
+    let router = router(server, routes);
     tracing::info!(%address, base_path = %config.base_path, "api listening");
     // Answers are small: waiting to fill a packet would only add to their latency.
     let listener = listener.tap_io(|stream| {
@@ -149,21 +146,24 @@ pub async fn run(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await?;
+    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    tokio::select! {
+        served = serving.into_future() => served?,
+        never = uses.note(catalog) => match never {},
+    }
     tasks.close();
     tasks.wait().await;
     tracing::info!("api stopped");
     Ok(())
 }
 
-/// What handlers are given, and the routes that lead to them.
-fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>) {
+/// What handlers are given, the routes that lead to them, and the uses of keys, to be written down beside them.
+fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>, Uses) {
     let (routes, document) = document::assemble(config);
+    let (keys, uses) = Keys::new(config.admin_key.as_deref(), parts.clock.clone());
     let server = Server {
         config: config.clone(),
-        keys: Keys::new(config.admin_key.as_deref()),
+        keys,
         outages: Outages::default(),
         tasks: TaskTracker::new(),
         published: Published::new(config.idempotency_kept),
@@ -171,12 +171,12 @@ fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>) {
         // Unwrap safety: the document has text keys only, which always serialise.
         document: document.to_json().expect("the document serialises").into(),
     };
-    (Arc::new(server), routes)
+    (Arc::new(server), routes, uses)
 }
 
 /// The API as a router: all routes under `config.base_path`, and a landing page at `/`. What stands last is asked
 /// first.
-fn router((server, routes): (Shared, Router<Shared>)) -> Router {
+fn router(server: Shared, routes: Router<Shared>) -> Router {
     let with = server.clone();
     routes
         .fallback(async || Problem::no_such_route())

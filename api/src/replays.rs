@@ -1,7 +1,7 @@
 //! `/webhooks/replays`: events of a time, sent to one target again.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::history_query::range;
 use crate::idempotency::Once;
 use crate::json::{Checks, Json};
@@ -249,7 +249,7 @@ pub(crate) fn one(delivery: DeliveryId, target: TargetId, accepted_at: Millis) -
         (status = 409, description = "The target is disabled or not verified, or 1,000 replays are not done yet.")))]
 async fn create_replay(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<NewReplayBody>,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
@@ -278,7 +278,7 @@ pub(crate) async fn accept(
     responses((status = 200, description = "One page of replays.", body = List<ReplayBody>)))]
 async fn list_replays(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<ReplayBody>>, Problem> {
     let (limit, page) = params.by_id()?;
@@ -294,7 +294,7 @@ async fn list_replays(
     responses((status = 200, description = "The replay.", body = ReplayBody)))]
 async fn get_replay(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Json<ReplayBody>, Problem> {
     let replay = server.parts.replays.get(&caller.tenant, id).await?;
@@ -310,7 +310,7 @@ async fn get_replay(
     responses((status = 204, description = "It is stopped, or at its end.")))]
 async fn stop_replay(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
     server.parts.replays.cancel(&caller.tenant, id).await?;

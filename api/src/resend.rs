@@ -1,7 +1,7 @@
 //! `/webhooks/deliveries/{id}/resend`: one delivery, sent again.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::Manages;
 use crate::deliveries::may_be_delivery_id;
 use crate::idempotency::Once;
 use crate::json::Json;
@@ -34,7 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         (status = 410, description = "The event log no longer holds the event.")))]
 async fn resend_delivery(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Name(id): Name,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {

@@ -1,7 +1,7 @@
 //! `/webhooks/subscriptions`: which target gets what which filter wants.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::conditions::{IfMatch, Tagged, tag};
 use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
@@ -106,7 +106,7 @@ struct SubscriptionPatchBody {
     responses((status = 200, description = "One page of subscriptions.", body = List<SubscriptionBody>)))]
 async fn list_subscriptions(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<SubscriptionBody>>, Problem> {
     let (limit, page) = params.by_id()?;
@@ -128,7 +128,7 @@ async fn list_subscriptions(
         (status = 409, description = "There is one for this target and filter.")))]
 async fn create_subscription(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<NewSubscriptionBody>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -162,7 +162,7 @@ async fn create_subscription(
     responses((status = 200, description = "The subscription.", body = SubscriptionBody)))]
 async fn get_subscription(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Tagged<SubscriptionBody>, Problem> {
     let row = server
@@ -182,7 +182,7 @@ async fn get_subscription(
         (status = 409, description = "There is another one for this target and filter.")))]
 async fn patch_subscription(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Json(body): Json<SubscriptionPatchBody>,
@@ -212,7 +212,7 @@ async fn patch_subscription(
     responses((status = 204, description = "It is gone.")))]
 async fn delete_subscription(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {

@@ -1,7 +1,7 @@
 //! `/webhooks/targets`: where deliveries go.
 
 use crate::Shared;
-use crate::auth::Caller;
+use crate::access::{Manages, Reads};
 use crate::conditions::{IfMatch, Tagged, tag};
 use crate::idempotency::Once;
 use crate::json::{Checks, Json};
@@ -47,7 +47,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     responses((status = 200, description = "One page of targets.", body = List<TargetBody>)))]
 async fn list_targets(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<TargetBody>>, Problem> {
     let (limit, page) = params.by_id()?;
@@ -65,7 +65,7 @@ async fn list_targets(
         headers(("location" = String, description = "The target's path.")))))]
 async fn create_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Json(body): Json<NewTargetBody>,
 ) -> Result<impl IntoResponse, Problem> {
@@ -89,7 +89,7 @@ async fn create_target(
     responses((status = 200, description = "The target.", body = TargetBody)))]
 async fn get_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
     let target = server
@@ -109,7 +109,7 @@ async fn get_target(
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
 async fn patch_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Json(body): Json<TargetPatchBody>,
@@ -134,7 +134,7 @@ async fn patch_target(
         (status = 409, description = "Subscriptions use it: `errors` names them.")))]
 async fn delete_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     Id(id): Id,
     if_match: IfMatch,
     Params(params): Params<DeleteParams>,
@@ -180,7 +180,7 @@ struct RotatedSecret {
         (status = 409, description = "10 secrets sign already: wait until one expires.")))]
 async fn rotate_secret(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     once: Once,
     Id(id): Id,
     Json(body): Json<Rotation>,
@@ -228,7 +228,7 @@ struct PublicKey {
     responses((status = 200, description = "The keys.", body = PublicKeys)))]
 async fn public_keys(
     State(server): State<Shared>,
-    caller: Caller,
+    Reads(caller): Reads,
     Id(id): Id,
 ) -> Result<Json<PublicKeys>, Problem> {
     let catalog = &server.parts.catalog;
@@ -258,7 +258,7 @@ async fn public_keys(
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
 async fn enable_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
@@ -277,7 +277,7 @@ async fn enable_target(
     responses((status = 200, description = "The target as it is now.", body = TargetBody)))]
 async fn disable_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {

@@ -1,5 +1,6 @@
 //! `/webhooks/targets/{id}/verify` and `/test`: requests to a target that are no deliveries.
 
+use crate::access::Manages;
 use crate::auth::Caller;
 use crate::conditions::Tagged;
 use crate::idempotency::Once;
@@ -98,7 +99,7 @@ pub async fn challenged(server: &Server, caller: &Caller, target: Target) -> Tar
         (status = 409, description = "It has not.")))]
 async fn verify_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
@@ -148,7 +149,7 @@ struct TestResult {
     responses((status = 200, description = "What the target answered.", body = TestResult)))]
 async fn test_target(
     State(server): State<Shared>,
-    caller: Caller,
+    Manages(caller): Manages,
     _: Once,
     Id(id): Id,
 ) -> Result<Json<TestResult>, Problem> {

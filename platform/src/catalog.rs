@@ -9,7 +9,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `tenants`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
+//! | `tenants`, `keys`, `scopes`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
 //! | `matching` | what the delivery path asks |
 //! | `expected` | changes on a condition |
 //! | `claims` | idempotency keys: changes that are made once |
@@ -26,11 +26,13 @@ mod endpoints;
 mod expected;
 mod filters;
 mod health;
+mod keys;
 mod listen;
 mod matching;
 mod migrate;
 mod notices;
 mod rates;
+pub mod scopes;
 mod subscriptions;
 mod target_secrets;
 mod targets;
@@ -42,6 +44,7 @@ pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use notices::{News, NoticeKind, TargetNews};
+pub use scopes::{Scope, Scopes};
 pub use types::*;
 
 use crate::clock::Clock;

@@ -33,6 +33,7 @@ mod framings;
 mod history_story;
 mod invariants;
 mod isolation;
+mod keys;
 mod odd_targets;
 mod queue_invariants;
 mod replay;

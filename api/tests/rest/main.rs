@@ -8,6 +8,7 @@ mod document;
 mod events;
 mod history;
 mod idempotency;
+mod keys;
 mod outages;
 mod pages;
 mod problems;

@@ -37,7 +37,10 @@ async fn a_cursor_of_another_list_tenant_or_choice_is_refused_and_says_so() {
         let errors = world.get(&path).await.problem(422);
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].0, "cursor", "{list}");
-        assert!(errors[0].1.contains("another list, tenant or choice"), "{errors:?}");
+        assert!(
+            errors[0].1.contains("another list, tenant or choice"),
+            "{errors:?}"
+        );
     }
     let path = format!("/webhooks/filters?cursor={cursor}");
     let theirs = world.call(&other, Method::GET, &path, "").await;

@@ -221,8 +221,11 @@ impl World {
     }
 
     pub async fn start_with(config: Config) -> Self {
+        Self::start_at(Clock::system(), config).await
+    }
+
+    pub async fn start_at(clock: Clock, config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::system();
         let url = format!("sqlite:{}", dir.path().join("hookwright.db").display());
         let catalog = Catalog::open(&url, Sealer::random().0, clock.clone())
             .await
@@ -299,6 +302,11 @@ impl World {
             .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json");
         self.send(request.body(Full::new(body.into())).unwrap()).await
+    }
+
+    /// Sends a request with the admin key.
+    pub async fn admin(&self, method: Method, path: &str, body: Value) -> Answer {
+        self.call(ADMIN_KEY, method, path, body.to_string()).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

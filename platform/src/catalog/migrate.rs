@@ -1,7 +1,8 @@
 //! The tables, brought up to date: forward only, recorded, safe to repeat.
 //!
 //! The files are Postgres's SQL. For SQLite:
-//! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: SQLite's row id, without an index of its own;
+//! - `BIGINT PRIMARY KEY` becomes `INTEGER PRIMARY KEY`: SQLite's row id, without an index of its own, which it
+//!   numbers by itself: `GENERATED ALWAYS AS IDENTITY` goes;
 //! - `BYTEA` becomes `BLOB`;
 //! - `COLLATE "C"` goes: bytes are how SQLite compares anyway;
 //! - `/* sqlite: … */` becomes what is in it.
@@ -35,6 +36,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         8,
         "verification",
         include_str!("../../migrations/0008_verification.sql"),
+    ),
+    (
+        9,
+        "keys and audit",
+        include_str!("../../migrations/0009_keys_and_audit.sql"),
     ),
     (
         10,
@@ -142,6 +148,7 @@ fn translated(sql: &str, dialect: Dialect) -> String {
     match dialect {
         Dialect::Postgres => sql.to_owned(),
         Dialect::Sqlite => sql
+            .replace("BIGINT GENERATED ALWAYS AS IDENTITY", "BIGINT")
             .replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY")
             .replace("BYTEA", "BLOB")
             .replace(" COLLATE \"C\"", "")

@@ -1,15 +1,11 @@
-//! Tenants and their API keys.
+//! Tenants.
 
-use super::db::{self, Sql, bounded, is_reference};
-use super::{Catalog, CatalogError, ID_DRAWS, KeyRow, Page, TenantRow, no_free_id};
-use crate::secrets::new_api_key;
-use schemas::ids::{Tenant, sha256_hex};
+use super::db::{self, Sql, is_reference};
+use super::{Catalog, CatalogError, Page, TenantRow};
+use schemas::ids::Tenant;
 use schemas::time::Millis;
 use sqlx::Row;
 use sqlx::any::AnyRow;
-
-/// Characters of a key that are kept to recognise it by: `hk_live_` and 4 of its 43.
-const PREFIX_LEN: usize = 12;
 
 impl Catalog {
     /// Makes a tenant.
@@ -109,105 +105,6 @@ impl Catalog {
         }
         write.changed(tenant, None).await?;
         self.commit(write).await
-    }
-
-    /// Makes an API key; returns its value too, which is kept nowhere and cannot be shown again.
-    ///
-    /// # Errors
-    /// `NotFound` when there is no such tenant.
-    pub async fn create_key(&self, tenant: &Tenant, name: &str) -> Result<(KeyRow, String), CatalogError> {
-        let value = new_api_key();
-        let mut key = KeyRow {
-            id: 0,
-            tenant: tenant.clone(),
-            name: name.to_owned(),
-            prefix: value[..PREFIX_LEN].to_owned(),
-            created_at: self.clock.now(),
-        };
-        let mut write = self.db.begin().await?;
-        for _ in 0..ID_DRAWS {
-            key.id = self.next_id();
-            let made = sqlx::query(
-                "INSERT INTO api_keys (id, tenant, name, prefix, hash, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",
-            )
-            .bind(key.id)
-            .bind(tenant.as_str())
-            .bind(name)
-            .bind(&key.prefix)
-            .bind(sha256_hex(value.as_bytes()))
-            .bind(key.created_at.0)
-            .execute(write.on())
-            .await
-            .map_err(no_tenant)?
-            .rows_affected();
-            if made == 1 {
-                self.commit(write).await?;
-                return Ok((key, value));
-            }
-        }
-        Err(no_free_id())
-    }
-
-    /// Lists a tenant's keys, newest first.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn list_keys(&self, tenant: &Tenant, page: Page) -> Result<Vec<KeyRow>, CatalogError> {
-        let rows = page_of(
-            "SELECT id, tenant, name, prefix, created_at FROM api_keys",
-            tenant,
-            page,
-        )
-        .query()
-        .fetch_all(&self.db.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(KeyRow {
-                    id: row.try_get(0)?,
-                    tenant: db::tenant(row, 1)?,
-                    name: row.try_get(2)?,
-                    prefix: row.try_get(3)?,
-                    created_at: db::millis(row, 4)?,
-                })
-            })
-            .collect()
-    }
-
-    /// Deletes a key. Shows in the change feed, for those who keep keys in memory.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub async fn revoke_key(&self, tenant: &Tenant, id: i64) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
-        let gone = sqlx::query("DELETE FROM api_keys WHERE tenant = $1 AND id = $2")
-            .bind(tenant.as_str())
-            .bind(id)
-            .execute(write.on())
-            .await?
-            .rows_affected();
-        if gone == 0 {
-            return Err(CatalogError::NotFound);
-        }
-        write.changed(tenant, None).await?;
-        self.commit(write).await
-    }
-
-    /// Whose key this is, and its id; `None` for a key that is not, or no longer, there.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn authenticate(&self, key: &str) -> Result<Option<(i64, Tenant)>, CatalogError> {
-        bounded(async {
-            let row = sqlx::query("SELECT id, tenant FROM api_keys WHERE hash = $1")
-                .bind(sha256_hex(key.as_bytes()))
-                .fetch_optional(&self.db.pool)
-                .await?;
-            row.map(|row| Ok((row.try_get(0)?, db::tenant(&row, 1)?)))
-                .transpose()
-        })
-        .await
     }
 }
 

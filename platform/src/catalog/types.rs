@@ -1,5 +1,6 @@
 //! The catalog's rows and errors.
 
+use super::scopes::Scopes;
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
 use schemas::rate::RateLimit;
 use schemas::schedule::RetryPolicy;
@@ -86,8 +87,36 @@ pub struct KeyRow {
     pub name: String,
     /// The first characters of the key, to recognise it by.
     pub prefix: String,
+    /// What it may be used for.
+    pub scopes: Scopes,
+    /// When it ends; `None` for never.
+    pub expires_at: Option<Millis>,
+    /// When it was last used, to the minute; `None` for never.
+    pub last_used_at: Option<Millis>,
     /// When it was made.
     pub created_at: Millis,
+}
+
+/// An API key to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// See [`KeyRow::name`].
+    pub name: String,
+    /// See [`KeyRow::scopes`].
+    pub scopes: Scopes,
+    /// See [`KeyRow::expires_at`].
+    pub expires_at: Option<Millis>,
+}
+
+impl From<&str> for NewKey {
+    /// A key for everything, for ever.
+    fn from(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            scopes: Scopes::ALL,
+            expires_at: None,
+        }
+    }
 }
 
 /// A target, without its secrets.

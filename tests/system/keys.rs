@@ -1,0 +1,62 @@
+//! API keys by the command line, beside the running product.
+
+use crate::eventually;
+use crate::product::Setup;
+use crate::secs;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_key_of_the_command_line_does_what_it_is_for_until_it_is_revoked() {
+    let running = Setup::new();
+    let mut product = running.dev().await;
+    let seal = std::fs::read_to_string(running.data().join("secrets-key")).expect("the key");
+    let beside = Setup::new()
+        .set("data", &running.data().display().to_string())
+        .set("secrets.key", seal.trim());
+
+    let create = ["keys", "create", "--tenant", "default", "--name", "orders"];
+    let limits = ["--scope", "publish", "--expires-in", "90d"];
+    let key = beside.run(&[&create[..], &limits[..]].concat()).await.ok();
+    product.key = key.trim().to_owned();
+    let event = json!({"type": "a.b", "payload": 1});
+    product.post("/webhooks/events", event.clone()).await.expect(202);
+    product.get("/webhooks/targets").await.expect(403);
+
+    let listed = beside.run(&["keys", "list", "--tenant", "default"]).await.ok();
+    let line = listed.lines().next().expect("the newest first");
+    let words: Vec<&str> = line.split('\t').collect();
+    assert_eq!((words[2], words[6]), ("publish", "orders"), "{line}");
+    assert!(!words[4].contains("never"), "{line}");
+    assert!(!listed.contains(key.trim()), "its value is shown once");
+    assert!(listed.contains("manage,publish,read"), "that of dev: {listed}");
+
+    let revoke = ["keys", "revoke", "--tenant", "default", words[0]];
+    beside.run(&revoke).await.ok();
+    eventually(secs(3), "the key is refused", async || {
+        let answer = product.post("/webhooks/events", event.clone()).await;
+        (answer.status == 401).then_some(())
+    })
+    .await;
+
+    product.stop().await;
+
+    for (arguments, part) in [
+        (&revoke[..], words[0]),
+        (
+            &["keys", "list", "--tenant", "nobody"],
+            "hookwright tenants create nobody",
+        ),
+        (
+            &["keys", "create", "--tenant", "default", "--scope", "write"],
+            "manage, publish and read",
+        ),
+        (
+            &["keys", "create", "--tenant", "default", "--expires-in", "90"],
+            "90s",
+        ),
+    ] {
+        let refused = beside.run(arguments).await;
+        assert_eq!(refused.code, Some(64), "{refused:#?}");
+        assert!(refused.stderr.contains(part), "{refused:#?}");
+    }
+}
