@@ -3,7 +3,7 @@
 use crate::cli::{KeysCommand, TenantsCommand};
 use crate::failure::Failure;
 use crate::terminal::say;
-use platform::catalog::{Catalog, CatalogError, KeyRow, NewKey, Page, Scopes};
+use platform::catalog::{Actor, Catalog, CatalogError, KeyRow, NewKey, Page, Scopes};
 use platform::clock::Clock;
 use platform::config::Config;
 use platform::ports::Opener;
@@ -122,7 +122,7 @@ async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
         .check()
         .await
         .map_err(|error| Failure::away("store.url", &error))?;
-    Ok(catalog)
+    Ok(catalog.by(Actor::Admin))
 }
 
 fn failed(error: &CatalogError) -> Failure {

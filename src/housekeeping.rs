@@ -1,6 +1,6 @@
 //! What each process does beside its roles: follow the catalog, look how much waits, remove what is too old.
 
-use platform::catalog::Catalog;
+use platform::catalog::{Catalog, CatalogError};
 use platform::delivery_queue::DeliveryQueue;
 use platform::follow::Follower;
 use platform::harness::Role;
@@ -12,13 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// How long is kept what the configuration says.
+#[derive(Clone, Copy)]
+pub struct Kept {
+    /// Idempotency keys and their answers.
+    pub idempotency_keys: Duration,
+    /// Entries of the audit log.
+    pub audit: Duration,
+}
+
 /// All of it, as roles of the process.
 pub fn roles(
     follower: Arc<Follower>,
     queue: Arc<dyn DeliveryQueue>,
     payloads: Arc<dyn PayloadStore>,
     catalog: Catalog,
-    keys_kept: Duration,
+    kept: Kept,
     shutdown: &CancellationToken,
 ) -> [Role; 3] {
     let [following, watching, sweeping] = [(); 3].map(|()| shutdown.clone());
@@ -32,7 +41,7 @@ pub fn roles(
             Ok::<(), Infallible>(())
         }),
         Role::new("housekeeping", async move {
-            sweep(payloads, catalog, keys_kept, sweeping).await;
+            sweep(payloads, catalog, kept, sweeping).await;
             Ok::<(), Infallible>(())
         }),
     ]
@@ -70,12 +79,7 @@ const CHANGES_KEPT: Duration = Duration::from_secs(3 * 24 * 3600);
 const REPLAYS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Removes what is too old, now and each hour, until `shutdown`.
-async fn sweep(
-    payloads: Arc<dyn PayloadStore>,
-    catalog: Catalog,
-    keys_kept: Duration,
-    shutdown: CancellationToken,
-) {
+async fn sweep(payloads: Arc<dyn PayloadStore>, catalog: Catalog, kept: Kept, shutdown: CancellationToken) {
     let away = Outage::new("payload store (expiry)");
     let catalog_away = Outage::new("catalog (expiry)");
     let mut tick = tokio::time::interval(SWEEP_EVERY);
@@ -91,19 +95,20 @@ async fn sweep(
             }
             Err(error) => away.failed(&error),
         }
-        if let Err(error) = Replays::new(&catalog).prune(REPLAYS_KEPT).await {
-            catalog_away.failed(&error);
-            continue;
-        }
-        if let Err(error) = catalog.prune_keys(keys_kept).await {
-            catalog_away.failed(&error);
-            continue;
-        }
-        match catalog.prune_changes(CHANGES_KEPT).await {
-            Ok(gone) => {
-                catalog_away.works();
-                tracing::debug!(gone, "old changes removed");
-            }
+        let swept = async {
+            Replays::new(&catalog).prune(REPLAYS_KEPT).await?;
+            catalog.prune_keys(kept.idempotency_keys).await?;
+            let entries = catalog.prune_audit(kept.audit).await?;
+            let changes = catalog.prune_changes(CHANGES_KEPT).await?;
+            tracing::debug!(
+                changes,
+                entries,
+                "old changes and entries of the audit log removed"
+            );
+            Ok::<(), CatalogError>(())
+        };
+        match swept.await {
+            Ok(()) => catalog_away.works(),
             Err(error) => catalog_away.failed(&error),
         }
     }
@@ -149,7 +154,11 @@ mod tests {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        let sweeping = tokio::spawn(sweep(store.clone(), catalog, day, shutdown.clone()));
+        let kept = Kept {
+            idempotency_keys: day,
+            audit: KEPT,
+        };
+        let sweeping = tokio::spawn(sweep(store.clone(), catalog, kept, shutdown.clone()));
         let gone = async {
             while store.get(&old).await.is_ok() {
                 tokio::task::yield_now().await;

@@ -224,7 +224,10 @@ impl Process {
             self.queue.clone(),
             self.payloads.clone(),
             self.catalog.clone(),
-            self.config.api.idempotency_kept.0,
+            housekeeping::Kept {
+                idempotency_keys: self.config.api.idempotency_kept.0,
+                audit: self.config.store.audit.0,
+            },
             &self.shutdown,
         ));
         let Self {

@@ -89,7 +89,7 @@ async fn list_tenants(
         (status = 409, description = "There is a tenant of this name.")))]
 async fn create_tenant(
     State(server): State<Shared>,
-    _: Admin,
+    admin: Admin,
     Json(body): Json<NewTenantBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let tenant = match body.name {
@@ -97,7 +97,7 @@ async fn create_tenant(
         None => Err("is missing".to_owned()),
     }
     .map_err(|message| Problem::invalid(vec![FieldError::new("name", message)]))?;
-    let row = server.parts.catalog.create_tenant(&tenant).await?;
+    let row = server.by_admin(admin).create_tenant(&tenant).await?;
     let location = format!("{}/admin/tenants/{tenant}", server.config.base_path);
     Ok((
         StatusCode::CREATED,
@@ -130,10 +130,10 @@ async fn get_tenant(
         (status = 409, description = "It still has targets.")))]
 async fn delete_tenant(
     State(server): State<Shared>,
-    _: Admin,
+    admin: Admin,
     Name(tenant): Name,
 ) -> Result<StatusCode, Problem> {
-    server.parts.catalog.delete_tenant(&named(&tenant)?).await?;
+    server.by_admin(admin).delete_tenant(&named(&tenant)?).await?;
     server.keys.forget();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -111,7 +111,8 @@ async fn redrive(
         }
         (None, None) => all(&server, tenant).await?,
     };
-    let made = parts.replays.under(once.claim()).create(tenant, new).await?;
+    let replays = server.replays_by(&caller).under(once.claim());
+    let made = replays.create(tenant, new).await?;
     let items = made.into_iter().map(ReplayBody::from).collect();
     Ok((StatusCode::ACCEPTED, Json(Redriven { items, more })))
 }

@@ -9,8 +9,8 @@ mod headers;
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
 use crate::{
-    admin, dead_letters, deliveries, docs, endpoints, events, filters, keys, replays, resend, subscriptions,
-    targets, verification,
+    admin, audit, dead_letters, deliveries, docs, endpoints, events, filters, keys, replays, resend,
+    subscriptions, targets, verification,
 };
 use axum::Router;
 use http::StatusCode;
@@ -49,7 +49,8 @@ use utoipa_axum::router::OpenApiRouter;
         (name = "deliveries", description = "What became of each event at each target."),
         (name = "replays", description = "What was missed, sent again: events of a time, to one target, in the background."),
         (name = "dead letters", description = "Deliveries that were given up: list them, and send them again."),
-        (name = "admin", description = "Tenants and their API keys. Takes the admin key only."),
+        (name = "audit", description = "Who changed what, and when."),
+        (name = "admin", description = "Tenants and their API keys, and the audit log of all. Takes the admin key only."),
         (name = "docs", description = "This documentation. Takes no key."),
     )
 )]
@@ -75,6 +76,7 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
         .merge(dead_letters::routes())
         .merge(admin::routes())
         .merge(keys::routes())
+        .merge(audit::routes())
         .merge(docs::routes());
     let all = OpenApiRouter::with_openapi(Head::openapi());
     let all = match config.base_path.trim_end_matches('/') {

@@ -160,8 +160,7 @@ async fn create_endpoint(
         ..NewTarget::at(url)
     };
     let (endpoint, secret) = server
-        .parts
-        .catalog
+        .by(&caller)
         .under(once.claim())
         .create_endpoint(&caller.tenant, new, events)
         .await?;
@@ -214,8 +213,7 @@ async fn patch_endpoint(
     };
     checks.finish()?;
     let endpoint = server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .patch_endpoint(&caller.tenant, TargetId(id), url, events, body.disabled)
         .await?;
@@ -235,8 +233,7 @@ async fn delete_endpoint(
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .delete_endpoint(&caller.tenant, TargetId(id))
         .await?;

@@ -149,8 +149,7 @@ async fn create_filter(
     };
     checks.finish()?;
     let filter = server
-        .parts
-        .catalog
+        .by(&caller)
         .under(once.claim())
         .create_filter(&caller.tenant, name, events)
         .await?;
@@ -203,8 +202,7 @@ async fn patch_filter(
     };
     checks.finish()?;
     let filter = server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .patch_filter(&caller.tenant, FilterId(id), name, events)
         .await?;
@@ -228,8 +226,7 @@ async fn delete_filter(
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .delete_filter(&caller.tenant, FilterId(id), cascade)
         .await?;

@@ -173,13 +173,13 @@ async fn list_keys(
         headers(("location" = String, description = "The key's path.")))))]
 async fn create_key(
     State(server): State<Shared>,
-    _: Admin,
+    admin: Admin,
     Name(tenant): Name,
     Json(body): Json<NewKeyBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let tenant = named(&tenant)?;
     let new = body.check(server.parts.clock.now())?;
-    let (row, key) = server.parts.catalog.create_key(&tenant, new).await?;
+    let (row, key) = server.by_admin(admin).create_key(&tenant, new).await?;
     let location = format!(
         "{}/admin/tenants/{tenant}/keys/{}",
         server.config.base_path, row.id
@@ -201,13 +201,13 @@ async fn create_key(
     responses((status = 204, description = "It is revoked.")))]
 async fn revoke_key(
     State(server): State<Shared>,
-    _: Admin,
+    admin: Admin,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let Path((tenant, id)) = path.map_err(|_| Problem::not_found())?;
     let tenant = named(&tenant)?;
     let id = numeric_id(&id).ok_or_else(Problem::not_found)?;
-    server.parts.catalog.revoke_key(&tenant, id).await?;
+    server.by_admin(admin).revoke_key(&tenant, id).await?;
     server.keys.forget();
     Ok(StatusCode::NO_CONTENT)
 }

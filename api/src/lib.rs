@@ -5,7 +5,7 @@
 //!             │                 ├─▶ events (POST) ─▶ publish ─▶ event log
 //!             │                 ├─▶ events, deliveries, dead letters (GET) ─▶ history
 //!             │                 ├─▶ resend, replays, redrive ─▶ replays, which the consumer works on
-//!             │                 └─▶ admin ─▶ catalog
+//!             │                 └─▶ admin, keys, audit ─▶ catalog
 //!             └─▶ problem: every refusal, as `application/problem+json`
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod auth;
 mod conditions;
 mod config;
@@ -49,12 +50,12 @@ mod verification;
 pub use config::{Config, Encoding};
 pub use document::openapi;
 
-use auth::{Keys, Uses};
+use auth::{Admin, Caller, Keys, Uses};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
 use outages::{Dependency, Outages};
-use platform::catalog::Catalog;
+use platform::catalog::{Actor, Catalog};
 use platform::clock::Clock;
 use platform::event_log::{EventLog, LogError, NewRecord};
 use platform::history::History;
@@ -102,6 +103,21 @@ impl Server {
     /// Whether this is the path that events are published to.
     fn publishes(&self, path: &str) -> bool {
         path.strip_prefix(&self.config.base_path) == Some("/webhooks/events")
+    }
+
+    /// The catalog, to change by this caller.
+    fn by(&self, caller: &Caller) -> Catalog {
+        self.parts.catalog.by(Actor::from(&caller.key))
+    }
+
+    /// The catalog, to change by an administrator.
+    fn by_admin(&self, _: Admin) -> Catalog {
+        self.parts.catalog.by(Actor::Admin)
+    }
+
+    /// Replays, to ask for by this caller.
+    fn replays_by(&self, caller: &Caller) -> Replays {
+        Replays::new(&self.by(caller))
     }
 
     /// Appends to the event log, and notes that it works.

@@ -161,19 +161,8 @@ impl PageParams {
     pub fn by_id(&self) -> Result<(Limit, Page), Problem> {
         let mut checks = Checks::default();
         let limit = limit(&mut checks, self.scope, self.limit.as_deref());
-        let before = match cursor(&mut checks, self.scope, self.cursor.as_deref()) {
-            Some(Cursor::Id(id)) => Some(id),
-            Some(Cursor::Moment(..)) => {
-                checks.fail("cursor", FOREIGN_CURSOR);
-                None
-            }
-            None => None,
-        };
+        let page = by_id(&mut checks, limit, self.cursor.as_deref());
         checks.finish()?;
-        let page = Page {
-            limit: limit.rows(),
-            before,
-        };
         Ok((limit, page))
     }
 
@@ -213,6 +202,22 @@ fn cursor(checks: &mut Checks, scope: Scope, text: Option<&str>) -> Option<Curso
         None => checks.fail("cursor", FOREIGN_CURSOR),
     }
     None
+}
+
+/// The page of a list in order of numeric ids, with one row more than the limit. Checks the cursor.
+pub(crate) fn by_id(checks: &mut Checks, limit: Limit, text: Option<&str>) -> Page {
+    let before = match cursor(checks, limit.scope, text) {
+        Some(Cursor::Id(id)) => Some(id),
+        Some(Cursor::Moment(..)) => {
+            checks.fail("cursor", FOREIGN_CURSOR);
+            None
+        }
+        None => None,
+    };
+    Page {
+        limit: limit.rows(),
+        before,
+    }
 }
 
 /// Checks the cursor of a list ordered by time.

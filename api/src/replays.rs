@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::access::{Manages, Reads};
+use crate::auth::Caller;
 use crate::history_query::range;
 use crate::idempotency::Once;
 use crate::json::{Checks, Json};
@@ -255,18 +256,18 @@ async fn create_replay(
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let new = body.check(server.parts.clock.now())?;
     check_target(&server.parts.catalog, &caller.tenant, new.target, no_such_target).await?;
-    accept(&server, &caller.tenant, &once, new).await
+    accept(&server, &caller, &once, new).await
 }
 
 /// Makes one replay, and answers with it.
 pub(crate) async fn accept(
     server: &Shared,
-    tenant: &Tenant,
+    caller: &Caller,
     once: &Once,
     new: NewReplay,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
-    let replays = server.parts.replays.under(once.claim());
-    let made = replays.create(tenant, vec![new]).await?;
+    let replays = server.replays_by(caller).under(once.claim());
+    let made = replays.create(&caller.tenant, vec![new]).await?;
     let replay = made.into_iter().next().ok_or_else(Problem::not_found)?;
     Ok((StatusCode::ACCEPTED, Json(replay.into())))
 }
@@ -313,6 +314,6 @@ async fn stop_replay(
     Manages(caller): Manages,
     Id(id): Id,
 ) -> Result<StatusCode, Problem> {
-    server.parts.replays.cancel(&caller.tenant, id).await?;
+    server.replays_by(&caller).cancel(&caller.tenant, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

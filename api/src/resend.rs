@@ -39,13 +39,7 @@ async fn resend_delivery(
     Name(id): Name,
 ) -> Result<(StatusCode, Json<ReplayBody>), Problem> {
     let row = resendable(&server, &caller.tenant, &id).await?;
-    accept(
-        &server,
-        &caller.tenant,
-        &once,
-        one(row.id, row.target, row.accepted_at),
-    )
-    .await
+    accept(&server, &caller, &once, one(row.id, row.target, row.accepted_at)).await
 }
 
 /// The delivery, if it can be sent again.

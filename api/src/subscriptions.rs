@@ -137,8 +137,7 @@ async fn create_subscription(
     let filter = FilterId(checks.require("filterId", body.filter_id));
     checks.finish()?;
     let subscription = server
-        .parts
-        .catalog
+        .by(&caller)
         .under(once.claim())
         .create_subscription(&caller.tenant, target, filter, body.active.unwrap_or(true))
         .await?;
@@ -196,8 +195,7 @@ async fn patch_subscription(
         Change::Set(id) => Change::Set(FilterId(id)),
     };
     let row = server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .patch_subscription(&caller.tenant, SubscriptionId(id), body.active, target, filter)
         .await?;
@@ -217,8 +215,7 @@ async fn delete_subscription(
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .delete_subscription(&caller.tenant, SubscriptionId(id))
         .await?;

@@ -70,7 +70,7 @@ async fn create_target(
     Json(body): Json<NewTargetBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let new = body.check(&server.config)?;
-    let catalog = server.parts.catalog.under(once.claim());
+    let catalog = server.by(&caller).under(once.claim());
     let (target, secret) = catalog.create_target(&caller.tenant, new).await?;
     let location = format!("{}/webhooks/targets/{}", server.config.base_path, target.id);
     let target = TargetBody::from(challenged(&server, &caller, target).await);
@@ -116,8 +116,7 @@ async fn patch_target(
 ) -> Result<Tagged<TargetBody>, Problem> {
     let patch = body.check(&server.config)?;
     let target = server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
@@ -141,8 +140,7 @@ async fn delete_target(
 ) -> Result<StatusCode, Problem> {
     let cascade = params.cascade()?;
     server
-        .parts
-        .catalog
+        .by(&caller)
         .expecting(if_match.0)
         .delete_target(&caller.tenant, TargetId(id), cascade)
         .await?;
@@ -191,8 +189,7 @@ async fn rotate_secret(
     });
     checks.finish()?;
     let secret = server
-        .parts
-        .catalog
+        .by(&caller)
         .under(once.claim())
         .rotate_secret(&caller.tenant, TargetId(id), overlap)
         .await?;
@@ -262,7 +259,7 @@ async fn enable_target(
     _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
-    let catalog = &server.parts.catalog;
+    let catalog = server.by(&caller);
     let target = catalog.enable_target(&caller.tenant, TargetId(id)).await?;
     Ok(Tagged(target.into()))
 }
@@ -286,8 +283,7 @@ async fn disable_target(
         ..TargetPatch::default()
     };
     let target = server
-        .parts
-        .catalog
+        .by(&caller)
         .patch_target(&caller.tenant, TargetId(id), patch)
         .await?;
     Ok(Tagged(target.into()))

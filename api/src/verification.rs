@@ -72,7 +72,7 @@ pub async fn challenged(server: &Server, caller: &Caller, target: Target) -> Tar
     if target.state != TargetState::Unverified || target.request.verification == Verification::None {
         return target;
     }
-    let catalog = &server.parts.catalog;
+    let catalog = &server.by(caller);
     let asked = async {
         if let Some(details) = catalog.target_details(target.id).await? {
             // What it said is in the target, read again below.
@@ -103,7 +103,7 @@ async fn verify_target(
     _: Once,
     Id(id): Id,
 ) -> Result<Tagged<TargetBody>, Problem> {
-    let catalog = &server.parts.catalog;
+    let catalog = &server.by(&caller);
     let target = catalog.get_target(&caller.tenant, TargetId(id)).await?;
     if target.request.verification == Verification::None {
         return Err(CatalogError::Conflict(

@@ -13,12 +13,15 @@
 //! | `matching` | what the delivery path asks |
 //! | `expected` | changes on a condition |
 //! | `claims` | idempotency keys: changes that are made once |
+//! | `audit`, `audited` | who changed what |
 //! | `verification` | which targets are to prove themselves, and what came of it |
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
 //! | `db` | the database itself |
 
+mod audit;
+pub(crate) mod audited;
 mod changes;
 mod claims;
 pub(crate) mod db;
@@ -40,6 +43,8 @@ mod tenants;
 pub mod types;
 mod verification;
 
+pub use audit::{Actor, AuditQuery, AuditRow};
+pub use audited::AuditKind;
 pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
@@ -64,6 +69,7 @@ pub struct Catalog {
     pub(crate) clock: Clock,
     ids: Arc<Ids>,
     newest: watch::Sender<i64>,
+    actor: Actor,
     /// Told of each replay that this process makes.
     pub(crate) replays: Arc<Notify>,
     /// What its changes must find.
@@ -91,6 +97,7 @@ impl Catalog {
             clock,
             ids: Arc::default(),
             newest: watch::Sender::new(0),
+            actor: Actor::System,
             replays: Arc::default(),
             expected: None,
             claim: None,

@@ -17,9 +17,11 @@ pub mod types;
 pub use lease::LEASE;
 pub use types::*;
 
+use crate::catalog::audited::{Action, Entry};
 use crate::catalog::db::{Sql, Write, broken, millis, tenant, unsigned};
-use crate::catalog::{Catalog, CatalogError, Claim, ID_DRAWS, Page, no_free_id};
+use crate::catalog::{AuditKind, Catalog, CatalogError, Claim, ID_DRAWS, Page, no_free_id};
 use schemas::ids::{DeliveryId, TargetId, Tenant};
+use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 use std::fmt;
@@ -115,6 +117,9 @@ impl Replays {
                     break;
                 }
             }
+            self.catalog
+                .note(&mut write, tenant, Entry::created(&replay))
+                .await?;
             made.push(replay);
         }
         let ids: Vec<i64> = made.iter().map(|replay| replay.id).collect();
@@ -179,6 +184,16 @@ impl Replays {
         sql.push(&format!(" WHERE {OPEN} AND id = ")).bind(id);
         sql.push(" AND tenant = ").bind(tenant.as_str());
         let stopped = sql.query().execute(write.on()).await?.rows_affected();
+        if stopped > 0 {
+            let entry = Entry {
+                action: Action::Stop,
+                kind: AuditKind::Replay,
+                thing: id.to_string(),
+                before: None,
+                after: Some(json!({"state": ReplayState::Canceled.as_str()})),
+            };
+            self.catalog.note(&mut write, tenant, entry).await?;
+        }
         write.commit().await?;
         if stopped == 0 {
             self.get(tenant, id).await?;

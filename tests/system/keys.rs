@@ -17,7 +17,7 @@ async fn a_key_of_the_command_line_does_what_it_is_for_until_it_is_revoked() {
     let create = ["keys", "create", "--tenant", "default", "--name", "orders"];
     let limits = ["--scope", "publish", "--expires-in", "90d"];
     let key = beside.run(&[&create[..], &limits[..]].concat()).await.ok();
-    product.key = key.trim().to_owned();
+    let of_dev = std::mem::replace(&mut product.key, key.trim().to_owned());
     let event = json!({"type": "a.b", "payload": 1});
     product.post("/webhooks/events", event.clone()).await.expect(202);
     product.get("/webhooks/targets").await.expect(403);
@@ -38,6 +38,18 @@ async fn a_key_of_the_command_line_does_what_it_is_for_until_it_is_revoked() {
     })
     .await;
 
+    // Who did it is told.
+    product.key = of_dev;
+    let told = product.get("/webhooks/audit?kind=key&limit=2").await.expect(200);
+    let told = told["items"].as_array().expect("entries");
+    assert_eq!(
+        (&told[0]["action"], &told[0]["actor"]["type"]),
+        (&json!("delete"), &json!("admin"))
+    );
+    assert_eq!(
+        (&told[1]["action"], &told[1]["id"]),
+        (&json!("create"), &json!(words[0]))
+    );
     product.stop().await;
 
     for (arguments, part) in [

@@ -7,15 +7,17 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// All routes, as the contract has them.
-const ROUTES: [(&str, &[&str]); 28] = [
+const ROUTES: [(&str, &[&str]); 30] = [
     ("/", &["get"]),
     ("/v1", &["get"]),
+    ("/v1/admin/audit", &["get"]),
     ("/v1/admin/tenants", &["get", "post"]),
     ("/v1/admin/tenants/{tenant}", &["delete", "get"]),
     ("/v1/admin/tenants/{tenant}/keys", &["get", "post"]),
     ("/v1/admin/tenants/{tenant}/keys/{id}", &["delete"]),
     ("/v1/docs", &["get"]),
     ("/v1/openapi.json", &["get"]),
+    ("/v1/webhooks/audit", &["get"]),
     ("/v1/webhooks/deliveries", &["get"]),
     ("/v1/webhooks/dead-letters", &["get"]),
     ("/v1/webhooks/dead-letters/redrive", &["post"]),

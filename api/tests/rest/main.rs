@@ -2,6 +2,7 @@
 
 mod addresses;
 mod admin;
+mod audit;
 mod auth;
 mod conditions;
 mod document;

@@ -2,8 +2,6 @@
 
 use super::db::{Sql, Write};
 use super::expected::hold_target;
-use super::filters::remove_filter;
-use super::targets::remove_target;
 use super::{Catalog, CatalogError, Change, Endpoint, NewTarget, Page, Target, TargetPatch};
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
 use schemas::target::TargetState;
@@ -121,7 +119,7 @@ impl Catalog {
             .iter()
             .position(|link| link.own)
             .map(|at| active.remove(at));
-        unlink(write, &active).await?;
+        self.unlink(write, tenant, &active).await?;
         match kept {
             Some(link) => {
                 self.update_filter(write, tenant, link.filter, Change::Keep, Change::Set(events))
@@ -156,10 +154,22 @@ impl Catalog {
         self.expect_endpoint(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         let links = links(&mut write, id).await?;
-        unlink(&mut write, &links).await?;
-        remove_target(&mut write, id).await?;
+        self.unlink(&mut write, tenant, &links).await?;
+        self.remove_target(&mut write, tenant, id).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await
+    }
+
+    /// Removes subscriptions, and the filters only they used.
+    async fn unlink(&self, write: &mut Write, tenant: &Tenant, links: &[Link]) -> Result<(), CatalogError> {
+        for link in links {
+            self.remove_subscriptions(write, tenant, "id", link.subscription.0)
+                .await?;
+            if link.own {
+                self.remove_filter(write, tenant, link.filter).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -183,20 +193,6 @@ async fn links(write: &mut Write, target: TargetId) -> Result<Vec<Link>, Catalog
             })
         })
         .collect()
-}
-
-/// Removes subscriptions, and the filters only they used.
-async fn unlink(write: &mut Write, links: &[Link]) -> Result<(), CatalogError> {
-    for link in links {
-        sqlx::query("DELETE FROM subscriptions WHERE id = $1")
-            .bind(link.subscription.0)
-            .execute(write.on())
-            .await?;
-        if link.own {
-            remove_filter(write, link.filter).await?;
-        }
-    }
-    Ok(())
 }
 
 pub(super) async fn endpoint(

@@ -1,5 +1,6 @@
 //! Filters and their patterns.
 
+use super::audited::{Action, Entry};
 use super::db::{self, Write, broken, is_reference};
 use super::expected::TOUCH;
 use super::targets::{from_json, json, used_by};
@@ -68,6 +69,7 @@ impl Catalog {
             .rows_affected();
             if made == 1 {
                 insert_patterns(write, tenant, &filter).await?;
+                self.note(write, tenant, Entry::created(&filter)).await?;
                 return Ok(filter);
             }
         }
@@ -128,7 +130,8 @@ impl Catalog {
         name: Change<String>,
         events: Change<Vec<String>>,
     ) -> Result<Filter, CatalogError> {
-        let mut filter = self.lock_filter(write, tenant, id).await?;
+        let old = self.lock_filter(write, tenant, id).await?;
+        let mut filter = old.clone();
         filter.name = name.apply(filter.name);
         if let Change::Set(events) = events {
             filter.events = without_repeats(events);
@@ -144,6 +147,8 @@ impl Catalog {
             .bind(id.0)
             .execute(write.on())
             .await?;
+        let entry = Entry::changed(Action::Update, &old, &filter);
+        self.note(write, tenant, entry).await?;
         Ok(filter)
     }
 
@@ -179,9 +184,7 @@ impl Catalog {
         self.expect_filter(&mut write, tenant, id).await?;
         self.lock_filter(&mut write, tenant, id).await?;
         if cascade {
-            sqlx::query("DELETE FROM subscriptions WHERE filter = $1")
-                .bind(id.0)
-                .execute(write.on())
+            self.remove_subscriptions(&mut write, tenant, "filter", id.0)
                 .await?;
         } else {
             let used = used_by(
@@ -194,28 +197,35 @@ impl Catalog {
                 return Err(CatalogError::InUse(used));
             }
         }
-        remove_filter(&mut write, id).await?;
+        self.remove_filter(&mut write, tenant, id).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await
     }
-}
 
-/// Removes a filter that no subscription uses any more; its patterns go with it.
-pub(super) async fn remove_filter(write: &mut Write, id: FilterId) -> Result<(), CatalogError> {
-    sqlx::query("DELETE FROM filters WHERE id = $1")
-        .bind(id.0)
-        .execute(write.on())
-        .await
-        .map_err(|e| {
-            if is_reference(&e) {
-                CatalogError::Conflict(
-                    "a subscription with this filter was made meanwhile: try again".to_owned(),
-                )
-            } else {
-                e.into()
-            }
-        })?;
-    Ok(())
+    /// Removes a filter that no subscription uses any more; its patterns go with it.
+    pub(super) async fn remove_filter(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        id: FilterId,
+    ) -> Result<(), CatalogError> {
+        let sql = format!("DELETE FROM filters WHERE id = $1 RETURNING {COLUMNS}");
+        let gone = sqlx::query(AssertSqlSafe(sql))
+            .bind(id.0)
+            .fetch_one(write.on())
+            .await
+            .map_err(|e| {
+                if is_reference(&e) {
+                    CatalogError::Conflict(
+                        "a subscription with this filter was made meanwhile: try again".to_owned(),
+                    )
+                } else {
+                    e.into()
+                }
+            })?;
+        self.note(write, tenant, Entry::deleted(&filter_row(&gone)?))
+            .await
+    }
 }
 
 async fn insert_patterns(write: &mut Write, tenant: &Tenant, filter: &Filter) -> Result<(), CatalogError> {

@@ -1,5 +1,6 @@
 //! API keys: whose they are, what they may do and until when, and when they were last used.
 
+use super::audited::Entry;
 use super::db::{self, Sql, bounded, broken};
 use super::scopes::Scopes;
 use super::tenants::{no_tenant, page_of};
@@ -78,6 +79,7 @@ impl Catalog {
             .map_err(no_tenant)?
             .rows_affected();
             if made == 1 {
+                self.note(&mut write, tenant, Entry::created(&key)).await?;
                 self.commit(write).await?;
                 return Ok((key, value));
             }
@@ -103,15 +105,14 @@ impl Catalog {
     /// `NotFound`.
     pub async fn revoke_key(&self, tenant: &Tenant, id: i64) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
-        let gone = sqlx::query("DELETE FROM api_keys WHERE tenant = $1 AND id = $2")
+        let sql = format!("DELETE FROM api_keys WHERE tenant = $1 AND id = $2 RETURNING {COLUMNS}");
+        let gone = sqlx::query(AssertSqlSafe(sql))
             .bind(tenant.as_str())
             .bind(id)
-            .execute(write.on())
-            .await?
-            .rows_affected();
-        if gone == 0 {
-            return Err(CatalogError::NotFound);
-        }
+            .fetch_one(write.on())
+            .await?;
+        self.note(&mut write, tenant, Entry::deleted(&key_row(&gone)?))
+            .await?;
         write.changed(tenant, None).await?;
         self.commit(write).await
     }

@@ -1,14 +1,16 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
+use super::audited::{Action, Entry};
 use super::db::{self, Dialect, Sql, bounded};
 use super::notices::add_notice;
 use super::rates::rate;
 use super::targets::{duration, from_json, state};
-use super::{Catalog, CatalogError, NoticeKind};
+use super::{AuditKind, Catalog, CatalogError, NoticeKind};
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::v1a::SigningPair;
-use schemas::target::{LiveKey, SecretText, SigningKey, TargetDetails};
+use schemas::target::{LiveKey, SecretText, SigningKey, TargetDetails, TargetState};
 use schemas::time::Millis;
+use serde_json::json;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -130,7 +132,16 @@ impl Catalog {
                 return Ok(false);
             };
             add_notice(&mut write, id, NoticeKind::Disabled, 1, (now, now), reason, now).await?;
-            write.changed(&db::tenant(&row, 0)?, Some(id)).await?;
+            let tenant = db::tenant(&row, 0)?;
+            let entry = Entry {
+                action: Action::Disable,
+                kind: AuditKind::Target,
+                thing: id.to_string(),
+                before: Some(json!({"state": TargetState::Active})),
+                after: Some(json!({"state": TargetState::Disabled, "disabledReason": reason})),
+            };
+            self.note(&mut write, &tenant, entry).await?;
+            write.changed(&tenant, Some(id)).await?;
             self.commit(write).await?;
             Ok(true)
         })

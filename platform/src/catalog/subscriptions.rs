@@ -1,5 +1,6 @@
 //! Subscriptions: this target gets what this filter wants.
 
+use super::audited::{Action, Entry};
 use super::db::{self, Write, is_duplicate, is_reference};
 use super::expected::TOUCH;
 use super::tenants::page_of;
@@ -74,14 +75,16 @@ impl Catalog {
             .map_err(gone_meanwhile)?
             .rows_affected();
             if made == 1 {
-                return Ok(Subscription {
+                let made = Subscription {
                     id,
                     target,
                     filter,
                     active,
                     created_at: now,
                     updated_at: now,
-                });
+                };
+                self.note(write, tenant, Entry::created(&made)).await?;
+                return Ok(made);
             }
             // The pair or the id is taken: which?
             let pair = sqlx::query("SELECT id FROM subscriptions WHERE target = $1 AND filter = $2")
@@ -154,7 +157,8 @@ impl Catalog {
         .bind(id.0)
         .fetch_one(write.on())
         .await?;
-        let mut new = subscription_row(&row)?;
+        let old = subscription_row(&row)?;
+        let mut new = old.clone();
         new.active = active.apply(new.active);
         new.target = target.apply(new.target);
         new.filter = filter.apply(new.filter);
@@ -183,6 +187,8 @@ impl Catalog {
                     gone_meanwhile(e)
                 }
             })?;
+        let entry = Entry::changed(Action::Update, &old, &new);
+        self.note(&mut write, tenant, entry).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(new)
@@ -195,17 +201,35 @@ impl Catalog {
     pub async fn delete_subscription(&self, tenant: &Tenant, id: SubscriptionId) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
         self.expect_subscription(&mut write, tenant, id).await?;
-        let gone = sqlx::query("DELETE FROM subscriptions WHERE tenant = $1 AND id = $2")
-            .bind(tenant.as_str())
-            .bind(id.0)
-            .execute(write.on())
-            .await?
-            .rows_affected();
+        let gone = self.remove_subscriptions(&mut write, tenant, "id", id.0).await?;
         if gone == 0 {
             return Err(CatalogError::NotFound);
         }
         write.changed(tenant, None).await?;
         self.commit(write).await
+    }
+
+    /// Removes a tenant's subscriptions with this in that column, which is one of `id`, `target` and `filter`;
+    /// how many.
+    pub(super) async fn remove_subscriptions(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        column: &'static str,
+        value: i64,
+    ) -> Result<usize, CatalogError> {
+        let sql =
+            format!("DELETE FROM subscriptions WHERE tenant = $1 AND {column} = $2 RETURNING {COLUMNS}");
+        let gone = sqlx::query(AssertSqlSafe(sql))
+            .bind(tenant.as_str())
+            .bind(value)
+            .fetch_all(write.on())
+            .await?;
+        for row in &gone {
+            self.note(write, tenant, Entry::deleted(&subscription_row(row)?))
+                .await?;
+        }
+        Ok(gone.len())
     }
 }
 

@@ -1,11 +1,13 @@
 //! The secrets of targets: what signs, and the private keys of client certificates.
 
+use super::audited::{Action, Entry};
 use super::db::Write;
-use super::{Catalog, CatalogError, Target};
+use super::{AuditKind, Catalog, CatalogError, Target};
 use crate::secrets::{new_whsec, random_bytes};
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::v1a::SEED_BYTES;
 use schemas::target::{Scheme, SecretText, SigningKey};
+use serde_json::json;
 use sqlx::Row;
 use std::time::Duration;
 
@@ -101,6 +103,14 @@ impl Catalog {
         let made = self.insert_secret(&mut write, id, &key).await?;
         self.making(&mut write, &[made]).await?;
         self.add_pairs(&mut write, &target).await?;
+        let entry = Entry {
+            action: Action::Rotate,
+            kind: AuditKind::Target,
+            thing: id.to_string(),
+            before: None,
+            after: Some(json!({"overlap": humantime::format_duration(overlap).to_string()})),
+        };
+        self.note(&mut write, tenant, entry).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await?;
         Ok(secret)

@@ -1,5 +1,6 @@
 //! Targets and their secrets.
 
+use super::audited::{Action, Entry};
 use super::db::{self, Write, broken, is_reference};
 use super::expected::{TOUCH, hold_target};
 use super::health::begin_anew;
@@ -100,6 +101,7 @@ impl Catalog {
                 let (secret, key) = new_whsec();
                 self.insert_secret(write, target.id, &key).await?;
                 self.add_pairs(write, &target).await?;
+                self.note(write, tenant, Entry::created(&target)).await?;
                 return Ok((target, secret));
             }
         }
@@ -180,6 +182,7 @@ impl Catalog {
         patch: TargetPatch,
     ) -> Result<Target, CatalogError> {
         let old = self.lock_target(write, tenant, id).await?;
+        let before = old.clone();
         let (tls, client_key) = match patch.tls {
             Change::Keep => (old.request.tls, None),
             Change::Set(None) => (None, Some(None)),
@@ -247,7 +250,9 @@ impl Catalog {
                 .execute(write.on())
                 .await?;
         }
+        let mut entry = Entry::changed(Action::of_change(old.state, new.state), &before, &new);
         if let Some(key) = client_key {
+            entry.note_key(key.is_some());
             sqlx::query("UPDATE targets SET client_key = $1 WHERE id = $2")
                 .bind(self.sealed_key(key.as_ref()))
                 .bind(id.0)
@@ -258,6 +263,7 @@ impl Catalog {
         if old.state == TargetState::Disabled && state == TargetState::Active {
             begin_anew(write, id, self.clock.now()).await?;
         }
+        self.note(write, tenant, entry).await?;
         Ok(new)
     }
 
@@ -295,9 +301,7 @@ impl Catalog {
         self.expect_target(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         if cascade {
-            sqlx::query("DELETE FROM subscriptions WHERE target = $1")
-                .bind(id.0)
-                .execute(write.on())
+            self.remove_subscriptions(&mut write, tenant, "target", id.0)
                 .await?;
         } else {
             let used = used_by(
@@ -310,9 +314,34 @@ impl Catalog {
                 return Err(CatalogError::InUse(used));
             }
         }
-        remove_target(&mut write, id).await?;
+        self.remove_target(&mut write, tenant, id).await?;
         write.changed(tenant, Some(id)).await?;
         self.commit(write).await
+    }
+
+    /// Removes a target that has no subscriptions any more.
+    pub(super) async fn remove_target(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        id: TargetId,
+    ) -> Result<(), CatalogError> {
+        let sql = format!("DELETE FROM targets WHERE id = $1 RETURNING {COLUMNS}");
+        let gone = sqlx::query(AssertSqlSafe(sql))
+            .bind(id.0)
+            .fetch_one(write.on())
+            .await
+            .map_err(|e| {
+                if is_reference(&e) {
+                    CatalogError::Conflict(
+                        "a subscription to this target was made meanwhile: try again".to_owned(),
+                    )
+                } else {
+                    e.into()
+                }
+            })?;
+        self.note(write, tenant, Entry::deleted(&target_row(&gone)?))
+            .await
     }
 }
 
@@ -326,24 +355,6 @@ pub(super) async fn used_by(
     rows.iter()
         .map(|row| Ok(SubscriptionId(row.try_get(0)?)))
         .collect()
-}
-
-/// Removes a target that has no subscriptions any more.
-pub(super) async fn remove_target(write: &mut Write, id: TargetId) -> Result<(), CatalogError> {
-    sqlx::query("DELETE FROM targets WHERE id = $1")
-        .bind(id.0)
-        .execute(write.on())
-        .await
-        .map_err(|e| {
-            if is_reference(&e) {
-                CatalogError::Conflict(
-                    "a subscription to this target was made meanwhile: try again".to_owned(),
-                )
-            } else {
-                e.into()
-            }
-        })?;
-    Ok(())
 }
 
 pub(super) fn target_row(row: &AnyRow) -> Result<Target, CatalogError> {

@@ -1,5 +1,6 @@
 //! Tenants.
 
+use super::audited::Entry;
 use super::db::{self, Sql, is_reference};
 use super::{Catalog, CatalogError, Page, TenantRow};
 use schemas::ids::Tenant;
@@ -27,11 +28,13 @@ impl Catalog {
                 "there is a tenant \"{tenant}\" already"
             )));
         }
-        self.commit(write).await?;
-        Ok(TenantRow {
+        let row = TenantRow {
             name: tenant.clone(),
             created_at: now,
-        })
+        };
+        self.note(&mut write, tenant, Entry::created(&row)).await?;
+        self.commit(write).await?;
+        Ok(row)
     }
 
     /// Looks a tenant up.
@@ -93,16 +96,14 @@ impl Catalog {
         ] {
             sqlx::query(sql).bind(tenant.as_str()).execute(write.on()).await?;
         }
-        let gone = sqlx::query("DELETE FROM tenants WHERE name = $1")
+        let gone = sqlx::query("DELETE FROM tenants WHERE name = $1 RETURNING name, created_at")
             .bind(tenant.as_str())
-            .execute(write.on())
+            .fetch_one(write.on())
             .await
             // Something was made for it meanwhile.
-            .map_err(|e| if is_reference(&e) { in_use() } else { e.into() })?
-            .rows_affected();
-        if gone == 0 {
-            return Err(CatalogError::NotFound);
-        }
+            .map_err(|e| if is_reference(&e) { in_use() } else { e.into() })?;
+        self.note(&mut write, tenant, Entry::deleted(&tenant_row(&gone)?))
+            .await?;
         write.changed(tenant, None).await?;
         self.commit(write).await
     }

@@ -4,11 +4,14 @@
 //! has is asked again each day. An answer that is wrong ends its proof at once; where there is none, or the
 //! target is out of order, the proof lasts another while.
 
-use super::{Catalog, CatalogError, Target};
+use super::audited::{Action, Entry};
+use super::targets::state;
+use super::{AuditKind, Catalog, CatalogError, Target};
 use schemas::ids::{TargetId, Tenant};
 use schemas::target::TargetState;
 use schemas::time::Millis;
 use schemas::verification::Verification;
+use serde_json::json;
 use sqlx::Row;
 use std::time::Duration;
 
@@ -54,10 +57,10 @@ impl Catalog {
     pub async fn proved(&self, id: TargetId, url: &str) -> Result<(), CatalogError> {
         let now = self.clock.now();
         let mut write = self.db.begin().await?;
+        // Taken for writing first, so that what is read holds until the commit.
         let row = sqlx::query(
-            "UPDATE targets SET verified_at = $1, not_proved = NULL, ask_at = $2, \
-             state = CASE WHEN state = 'unverified' THEN 'active' ELSE state END \
-             WHERE id = $3 AND url = $4 RETURNING tenant",
+            "UPDATE targets SET verified_at = $1, not_proved = NULL, ask_at = $2 \
+             WHERE id = $3 AND url = $4 RETURNING tenant, state",
         )
         .bind(now.0)
         .bind(now.plus(AGAIN).0)
@@ -66,6 +69,20 @@ impl Catalog {
         .fetch_one(write.on())
         .await?;
         let tenant: Tenant = super::db::tenant(&row, 0)?;
+        if state(&row, 1)? == TargetState::Unverified {
+            sqlx::query("UPDATE targets SET state = 'active' WHERE id = $1")
+                .bind(id.0)
+                .execute(write.on())
+                .await?;
+            let entry = Entry {
+                action: Action::Verify,
+                kind: AuditKind::Target,
+                thing: id.to_string(),
+                before: Some(json!({"state": TargetState::Unverified})),
+                after: Some(json!({"state": TargetState::Active})),
+            };
+            self.note(&mut write, &tenant, entry).await?;
+        }
         write.changed(&tenant, Some(id)).await?;
         self.commit(write).await
     }
@@ -87,7 +104,7 @@ impl Catalog {
         // Taken for writing first, so that what is read holds until the commit.
         let row = sqlx::query(
             "UPDATE targets SET not_proved = $1 WHERE id = $2 AND url = $3 \
-             RETURNING tenant, verified_at, updated_at",
+             RETURNING tenant, verified_at, updated_at, state",
         )
         .bind(why)
         .bind(id.0)
@@ -108,6 +125,16 @@ impl Catalog {
         .bind(id.0)
         .execute(write.on())
         .await?;
+        if !keeps && state(&row, 3)? == TargetState::Active {
+            let entry = Entry {
+                action: Action::Unverify,
+                kind: AuditKind::Target,
+                thing: id.to_string(),
+                before: Some(json!({"state": TargetState::Active})),
+                after: Some(json!({"state": TargetState::Unverified, "notProved": why})),
+            };
+            self.note(&mut write, &tenant, entry).await?;
+        }
         if !keeps {
             write.changed(&tenant, Some(id)).await?;
         }

@@ -118,6 +118,9 @@ impl Config {
         {
             return fail("store.url", message);
         }
+        if self.store.audit.0 < Duration::from_secs(24 * 3600) {
+            return fail("store.audit", "must be at least 1d, such as \"400d\"".into());
+        }
         if let Some(key) = &self.secrets.key
             && let Err(error) = Sealer::from_base64(key)
         {
@@ -313,6 +316,7 @@ mod tests {
                 "delivery.tenant_share: 0 is not a share",
             ),
             ("breaker.share = 1.5", "breaker.share: 1.5 is not a share"),
+            ("store.audit = \"1h\"", "store.audit: must be at least 1d"),
             ("breaker.share = nan", "breaker.share: NaN is not a share"),
             (
                 "breaker.min_attempts = 0",

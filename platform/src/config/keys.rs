@@ -194,6 +194,7 @@ pub struct Aws {
 pub struct Store {
     pub url: Option<String>,
     pub history: Span,
+    pub audit: Span,
 }
 
 /// `[delivery]`.

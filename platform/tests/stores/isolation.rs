@@ -1,7 +1,7 @@
 //! Another tenant's things are answered as if they did not exist, by every call that takes an id.
 
 use crate::store::{ALL, Store, over_both, tenant, texts};
-use platform::catalog::{CatalogError, Change, NewTarget, TargetPatch};
+use platform::catalog::{AuditQuery, CatalogError, Change, NewTarget, TargetPatch};
 use platform::history::{DeliveryQuery, EventQuery, History};
 use schemas::delivery::DeliveryStatus;
 use schemas::history::HistoryRecord;
@@ -133,7 +133,14 @@ async fn another_tenants_ids_are_not_found_by_any_call(store: Store) {
         target: Some(target.id),
         ..all_deliveries.clone()
     };
-    let lists: [(&str, usize); 9] = [
+    let of_target = AuditQuery {
+        kind: None,
+        thing: Some(target.id.to_string()),
+        from: None,
+        to: None,
+        page: ALL,
+    };
+    let lists: [(&str, usize); 10] = [
         ("keys", c.list_keys(&spy, ALL).await.unwrap().len()),
         ("targets", c.list_targets(&spy, ALL).await.unwrap().len()),
         ("filters", c.list_filters(&spy, ALL).await.unwrap().len()),
@@ -152,6 +159,7 @@ async fn another_tenants_ids_are_not_found_by_any_call(store: Store) {
             h.deliveries(&spy, &of_event).await.unwrap().len(),
         ),
         ("attempts", h.attempts(&spy, &delivery).await.unwrap().len()),
+        ("audit", c.audit(&spy, &of_target).await.unwrap().len()),
     ];
     for (list, length) in lists {
         assert_eq!(length, 0, "{list}");

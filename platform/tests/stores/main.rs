@@ -1,5 +1,6 @@
 //! Catalog and history, the same tests over SQLite and over the real Postgres.
 
+mod audit;
 mod changes;
 mod claims;
 mod endpoints;
