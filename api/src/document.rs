@@ -9,7 +9,7 @@ mod headers;
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
 use crate::{
-    admin, audit, dead_letters, deliveries, docs, endpoints, events, filters, keys, replays, resend,
+    admin, audit, dead_letters, deliveries, docs, endpoints, events, filters, keys, replays, resend, stats,
     subscriptions, targets, verification,
 };
 use axum::Router;
@@ -49,6 +49,7 @@ use utoipa_axum::router::OpenApiRouter;
         (name = "deliveries", description = "What became of each event at each target."),
         (name = "replays", description = "What was missed, sent again: events of a time, to one target, in the background."),
         (name = "dead letters", description = "Deliveries that were given up: list them, and send them again."),
+        (name = "stats", description = "How much was delivered, how well and how fast."),
         (name = "audit", description = "Who changed what, and when."),
         (name = "admin", description = "Tenants and their API keys, and the audit log of all. Takes the admin key only."),
         (name = "docs", description = "This documentation. Takes no key."),
@@ -74,6 +75,7 @@ pub(crate) fn assemble(config: &Config) -> (Router<Shared>, utoipa::openapi::Ope
         .merge(resend::routes())
         .merge(replays::routes())
         .merge(dead_letters::routes())
+        .merge(stats::routes())
         .merge(admin::routes())
         .merge(keys::routes())
         .merge(audit::routes())

@@ -13,7 +13,7 @@ use crate::text::Time;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use platform::history::{DeliveryQuery, EventRow};
+use platform::history::{DeliveryQuery, EventRow, Unmatched};
 use schemas::ids::EventId;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -112,7 +112,7 @@ async fn publish_events(
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event, example = json!({
     "id": "evt_01KDJ0W4KZ5QJ6V3T8Y2N7R1MB", "type": "core.orders.created.v1",
-    "acceptedAt": "2026-01-31T23:59:59.123Z", "payloadSize": 31, "contentType": "application/json", "targets": 2,
+    "acceptedAt": "2026-01-31T23:59:59.123Z", "payloadSize": 31, "contentType": "application/json", "targets": 2, "unmatched": null,
     "position": {"topic": "webhook-events", "partition": 0, "offset": 4711}
 }))]
 struct EventBody {
@@ -129,6 +129,11 @@ struct EventBody {
     content_type: String,
     /// How many targets it matched.
     targets: u64,
+    /// Why it went to nobody, as seen when it was recorded: `no_filter` (no filter names its type), `no_subscription`,
+    /// `subscription_inactive`, `target_disabled`, `target_unverified`, `matched_since` (something wanted it by then) or
+    /// `unknown`; null if it has targets, or was recorded by a release that did not ask.
+    #[schema(example = "no_filter")]
+    unmatched: Option<&'static str>,
     /// Its place in the event log.
     position: PositionBody,
 }
@@ -154,6 +159,7 @@ impl From<EventRow> for EventBody {
             payload_size: row.payload_size,
             content_type: row.content_type,
             targets: row.targets,
+            unmatched: row.unmatched.map(Unmatched::as_str),
             position: PositionBody {
                 topic: row.position.topic.as_ref().to_owned(),
                 partition: row.position.partition,

@@ -19,6 +19,9 @@ pub struct EventParams {
     /// Only events of this type, exactly.
     #[param(example = "core.orders.created.v1")]
     event_type: Option<String>,
+    /// `true` for only those that went to nobody; each says why in `unmatched`.
+    #[param(value_type = Option<bool>, default = false, example = true)]
+    unmatched: Option<String>,
     /// Only events accepted at or after this.
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-31T00:00:00Z")]
     from: Option<String>,
@@ -52,6 +55,14 @@ impl EventParams {
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
         let query = EventQuery {
             event_type: event_type(&mut checks, self.event_type),
+            unmatched: match self.unmatched.as_deref() {
+                None | Some("false") => false,
+                Some("true") => true,
+                Some(other) => {
+                    checks.fail("unmatched", format!("{other:?} is neither true nor false"));
+                    false
+                }
+            },
             from,
             to,
             limit: limit.rows(),
@@ -110,13 +121,7 @@ impl DeliveryParams {
         let mut checks = Checks::default();
         let limit = limit(&mut checks, self.scope, self.limit.as_deref());
         let (from, to) = range(&mut checks, self.from.as_deref(), self.to.as_deref());
-        let target = self.target_id.map(|text| {
-            let id = numeric_id(&text).map(Some);
-            checks.take(
-                "targetId",
-                id.ok_or_else(|| format!("{text:?} is not a target's id")),
-            )
-        });
+        let target = target(&mut checks, self.target_id);
         let event = self
             .event_id
             .map(|text| checks.take("eventId", EventId::new(&text).map(Some)));
@@ -130,7 +135,7 @@ impl DeliveryParams {
             )
         });
         let query = DeliveryQuery {
-            target: target.flatten().map(TargetId),
+            target,
             event: event.flatten(),
             status: status.flatten(),
             event_type: event_type(&mut checks, self.event_type),
@@ -198,8 +203,20 @@ impl DeadLetterParams {
     }
 }
 
+/// Checks `targetId`.
+pub(crate) fn target(checks: &mut Checks, text: Option<String>) -> Option<TargetId> {
+    let id = text.map(|text| {
+        let id = numeric_id(&text).map(Some);
+        checks.take(
+            "targetId",
+            id.ok_or_else(|| format!("{text:?} is not a target's id")),
+        )
+    });
+    id.flatten().map(TargetId)
+}
+
 /// Checks `eventType`.
-fn event_type(checks: &mut Checks, text: Option<String>) -> Option<String> {
+pub(crate) fn event_type(checks: &mut Checks, text: Option<String>) -> Option<String> {
     text.map(|text| checks.take("eventType", check_event_type(&text).map(|()| text)))
 }
 

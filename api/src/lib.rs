@@ -3,7 +3,7 @@
 //! ```text
 //! request ─▶ auth, access ─▶ json / page ─▶ targets, filters, subscriptions, endpoints ─▶ catalog
 //!             │                 ├─▶ events (POST) ─▶ publish ─▶ event log
-//!             │                 ├─▶ events, deliveries, dead letters (GET) ─▶ history
+//!             │                 ├─▶ events, deliveries, dead letters, stats (GET) ─▶ history
 //!             │                 ├─▶ resend, replays, redrive ─▶ replays, which the consumer works on
 //!             │                 └─▶ admin, keys, audit ─▶ catalog
 //!             └─▶ problem: every refusal, as `application/problem+json`
@@ -40,6 +40,7 @@ mod rate;
 mod replays;
 mod resend;
 mod retry_policy;
+mod stats;
 mod subscriptions;
 mod target_fields;
 mod target_request;

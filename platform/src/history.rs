@@ -6,31 +6,46 @@
 //! | module | holds |
 //! |---|---|
 //! | `fold` | a batch of records as the rows it comes to |
-//! | `write` | those rows, written in few statements |
+//! | `write` | those rows, written, and what really changed |
+//! | `statement` | one statement for many rows |
+//! | `tally`, `histogram` | what is counted of them, and in which cells |
+//! | `settle` | that, written in the same transaction |
 //! | `read` | the API's questions |
+//! | `stats` | what is counted, read |
+//! | `unmatched` | why an event went to nobody |
 //! | `resend` | what sending again asks |
 //! | `expire` | what is too old, removed |
 
 mod expire;
 mod fold;
+mod histogram;
 mod read;
 mod resend;
+mod settle;
+mod statement;
+mod stats;
+mod tally;
 pub mod types;
+mod unmatched;
 mod write;
 
+pub use histogram::Histogram;
+pub use stats::{Bucket, GroupBy, StatsQuery, StatsRow};
+pub use tally::Tally;
 pub use types::*;
+pub use unmatched::Unmatched;
 
 use crate::catalog::Catalog;
 use crate::catalog::db::Db;
 use std::fmt;
 use std::sync::Arc;
-use write::Upserts;
+use write::Statements;
 
 /// History in its database. Cloned freely.
 #[derive(Clone)]
 pub struct History {
     db: Db,
-    upserts: Arc<Upserts>,
+    statements: Arc<Statements>,
 }
 
 impl fmt::Debug for History {
@@ -45,7 +60,7 @@ impl History {
     pub fn new(catalog: &Catalog) -> Self {
         Self {
             db: catalog.db.clone(),
-            upserts: Arc::new(Upserts::new(catalog.db.dialect)),
+            statements: Arc::new(Statements::new(catalog.db.dialect)),
         }
     }
 }

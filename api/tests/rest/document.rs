@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// All routes, as the contract has them.
-const ROUTES: [(&str, &[&str]); 30] = [
+const ROUTES: [(&str, &[&str]); 31] = [
     ("/", &["get"]),
     ("/v1", &["get"]),
     ("/v1/admin/audit", &["get"]),
@@ -31,6 +31,7 @@ const ROUTES: [(&str, &[&str]); 30] = [
     ("/v1/webhooks/filters/{id}", &["delete", "get", "patch"]),
     ("/v1/webhooks/replays", &["get", "post"]),
     ("/v1/webhooks/replays/{id}", &["delete", "get"]),
+    ("/v1/webhooks/stats", &["get"]),
     ("/v1/webhooks/subscriptions", &["get", "post"]),
     ("/v1/webhooks/subscriptions/{id}", &["delete", "get", "patch"]),
     ("/v1/webhooks/targets", &["get", "post"]),

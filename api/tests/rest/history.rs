@@ -10,9 +10,9 @@ use schemas::time::Millis;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const START: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
+pub const START: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 
-fn event(number: i64, event_type: &str, targets: &[i64]) -> EventRecord {
+pub fn event(number: i64, event_type: &str, targets: &[i64]) -> EventRecord {
     EventRecord {
         event_id: EventId::new(&format!("e{number}")).unwrap(),
         tenant: Tenant::new("acme").unwrap(),
@@ -29,7 +29,7 @@ fn event(number: i64, event_type: &str, targets: &[i64]) -> EventRecord {
     }
 }
 
-fn attempt(event: &EventRecord, target: i64, number: u32, status: DeliveryStatus) -> AttemptRecord {
+pub fn attempt(event: &EventRecord, target: i64, number: u32, status: DeliveryStatus) -> AttemptRecord {
     let delivered = status == DeliveryStatus::Delivered;
     let started_at = Millis(event.accepted_at.0 + i64::from(number) * 5000);
     AttemptRecord {
@@ -59,7 +59,7 @@ fn attempt(event: &EventRecord, target: i64, number: u32, status: DeliveryStatus
 }
 
 /// Three events; the first went to two targets: delivered to 7 at the second try, retrying at 8.
-async fn story() -> World {
+pub async fn story() -> World {
     let world = World::start().await;
     let first = event(1, "orders.created", &[7, 8]);
     let records = [
@@ -147,6 +147,71 @@ async fn an_event_is_told_with_its_deliveries() {
     assert_eq!(
         (&unmatched["targets"], &unmatched["deliveries"]),
         (&json!(0), &json!([]))
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn events_that_went_to_nobody_are_listed_with_the_reason() {
+    let world = story().await;
+    let url = json!({"url": "https://shop.example/"});
+    let target = world.post("/webhooks/targets", url).await.expect(201)["id"].clone();
+    let make = async |path: &str, body: Value| world.post(path, body).await.expect(201)["id"].clone();
+    let mut reasons = vec![("e3", "no_filter")];
+    let record = async |number: i64| {
+        let event = HistoryRecord::Event(event(number, "users.created", &[]));
+        world.history.write(&[event]).await.unwrap();
+    };
+    let filter = make(
+        "/webhooks/filters",
+        json!({"name": "users", "events": ["users.*"]}),
+    )
+    .await;
+    record(4).await;
+    reasons.push(("e4", "no_subscription"));
+    let wanted = json!({"targetId": target, "filterId": filter, "active": false});
+    let subscription = make("/webhooks/subscriptions", wanted).await;
+    record(5).await;
+    reasons.push(("e5", "subscription_inactive"));
+    let path = format!("/webhooks/subscriptions/{subscription}");
+    world.patch(&path, json!({"active": true})).await.expect(200);
+    record(6).await;
+    reasons.push(("e6", "matched_since"));
+    world
+        .post(&format!("/webhooks/targets/{target}/disable"), json!(null))
+        .await
+        .expect(200);
+    record(7).await;
+    reasons.push(("e7", "target_disabled"));
+
+    reasons.reverse();
+    let list = world.get("/webhooks/events?unmatched=true").await.expect(200);
+    let items = list["items"].as_array().unwrap().iter();
+    let told: Vec<(&str, &str)> = items
+        .map(|item| (item["id"].as_str().unwrap(), item["unmatched"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, reasons);
+    let matched = world.get("/webhooks/events/e1").await.expect(200);
+    assert_eq!(matched["unmatched"], Value::Null);
+
+    // Sent to somebody since: it is none of them any more.
+    let again = HistoryRecord::Event(event(7, "users.created", &[9]));
+    world.history.write(&[again]).await.unwrap();
+    let list = world
+        .get("/webhooks/events?unmatched=true&limit=1")
+        .await
+        .expect(200);
+    assert_eq!(ids(&list), ["e6"]);
+    assert_eq!(
+        world.get("/webhooks/events/e7").await.expect(200)["unmatched"],
+        Value::Null
+    );
+    assert_eq!(
+        world
+            .get("/webhooks/events?unmatched=maybe")
+            .await
+            .invalid_fields(),
+        ["unmatched"]
     );
     world.stop().await;
 }

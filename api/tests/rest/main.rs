@@ -16,6 +16,7 @@ mod pages;
 mod problems;
 mod replays;
 mod resources;
+mod stats;
 mod target_requests;
 mod targets;
 mod tenancy;

@@ -14,7 +14,7 @@ async fn a_path_that_is_no_route_answers_404() {
         "/webhooks/targets/1/2/3",
         "/webhooks/targets/",
         "/nothing",
-        "/webhooks/stats",
+        "/webhooks/stats/7",
     ] {
         world.get(path).await.problem(404);
     }

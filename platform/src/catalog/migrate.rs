@@ -47,6 +47,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "idempotency keys",
         include_str!("../../migrations/0010_idempotency_keys.sql"),
     ),
+    (
+        11,
+        "history at size",
+        include_str!("../../migrations/0011_history_at_size.sql"),
+    ),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at

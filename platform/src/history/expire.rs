@@ -1,6 +1,7 @@
 //! What is too old, removed.
 
 use super::History;
+use super::tally::DAY;
 use crate::catalog::CatalogError;
 use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Row};
@@ -17,8 +18,8 @@ const TABLES: [(&str, &str); 3] = [
 ];
 
 impl History {
-    /// Removes events, deliveries and attempts of events accepted before `before`: about `limit`
-    /// rows, the oldest of each tenant first, in steps that keep other writers waiting only shortly.
+    /// Removes events, deliveries and attempts of events accepted before `before`, and what was counted of that time:
+    /// about `limit` rows, the oldest of each tenant first, in steps that keep other writers waiting only shortly.
     /// Returns how many rows went; fewer than `limit` means that no more are due.
     ///
     /// # Errors
@@ -43,7 +44,39 @@ impl History {
                 }
             }
         }
+        while gone < limit {
+            let step = STEP.min(limit - gone);
+            let removed = self.expire_stats(before, step).await?;
+            gone += removed;
+            if removed < step {
+                break;
+            }
+        }
         Ok(gone)
+    }
+
+    /// Removes the counts of hours and days that ended before `before`: an hour goes a day after it began.
+    async fn expire_stats(&self, before: Millis, step: u64) -> Result<u64, CatalogError> {
+        let last = before.0.saturating_sub(DAY);
+        let first: Option<i64> = sqlx::query("SELECT MIN(at) FROM stats")
+            .fetch_one(&self.db.pool)
+            .await?
+            .try_get(0)?;
+        if first.is_none_or(|first| first > last) {
+            return Ok(0);
+        }
+        let mut write = self.db.begin().await?;
+        let removed = sqlx::query(
+            "DELETE FROM stats WHERE (tenant, target, event_type, span, at) IN \
+             (SELECT tenant, target, event_type, span, at FROM stats WHERE at <= $1 ORDER BY at LIMIT $2)",
+        )
+        .bind(last)
+        .bind(i64::try_from(step).unwrap_or(i64::MAX))
+        .execute(write.on())
+        .await?
+        .rows_affected();
+        write.commit().await?;
+        Ok(removed)
     }
 
     /// The tenant after `tenant` that has rows: one look into the index, since a list of tenants

@@ -8,7 +8,6 @@ use schemas::history::{Attempt, AttemptRecord, EventRecord, HistoryRecord};
 use schemas::ids::{DeliveryId, EventId, TargetId, Tenant};
 use schemas::time::Millis;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// The rows of a batch, each key once and in the order of the keys: writers that come together
@@ -56,9 +55,8 @@ pub(super) struct Delivery<'r> {
 
 impl Delivery<'_> {
     /// Orders what is known of one delivery, the latest last. `write` says the same in SQL.
-    fn compare(&self, other: &Self) -> Ordering {
-        let key = |row: &Self| (row.progress, row.updated_at, row.status.as_str());
-        key(self).cmp(&key(other))
+    pub(super) fn standing(&self) -> (i64, Millis, &'static str) {
+        (self.progress, self.updated_at, self.status.as_str())
     }
 }
 
@@ -161,7 +159,7 @@ fn keep_latest<'r>(rows: &mut Rows<'r>, id: DeliveryId, delivery: Delivery<'r>) 
     rows.deliveries
         .entry(id)
         .and_modify(|kept| {
-            if delivery.compare(kept) == Ordering::Greater {
+            if delivery.standing() > kept.standing() {
                 *kept = delivery.clone();
             }
         })

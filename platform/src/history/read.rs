@@ -1,9 +1,9 @@
 //! The API's questions.
 
 use super::fold::attempts;
-use super::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, History};
+use super::{AttemptRow, DeliveryQuery, DeliveryRow, EventQuery, EventRow, History, Unmatched};
 use crate::catalog::CatalogError;
-use crate::catalog::db::{Sql, broken, millis, unsigned};
+use crate::catalog::db::{Dialect, Sql, broken, millis, unsigned};
 use crate::catalog::from_json;
 use schemas::delivery::DeliveryStatus;
 use schemas::event::Position;
@@ -18,7 +18,7 @@ use sqlx::any::AnyRow;
 const EVENTS: &str = "SELECT e.id, e.event_type, e.accepted_at, e.payload_size, e.content_type, \
     e.log_topic, e.log_partition, e.log_offset, \
     (SELECT COUNT(*) FROM deliveries d WHERE d.tenant = e.tenant AND d.accepted_at = e.accepted_at \
-     AND d.event_id = e.id) \
+     AND d.event_id = e.id), e.unmatched \
     FROM events e";
 
 /// What [`delivery_row`] reads. The last answer is the last attempt's.
@@ -53,14 +53,24 @@ impl History {
     /// # Errors
     /// `Unavailable`.
     pub async fn events(&self, tenant: &Tenant, query: &EventQuery) -> Result<Vec<EventRow>, CatalogError> {
-        let mut sql = Sql::new(EVENTS);
-        sql.push(" WHERE e.tenant = ").bind(tenant.as_str());
-        if let Some(event_type) = &query.event_type {
-            sql.push(" AND e.event_type = ").bind(event_type.as_str());
-        }
-        page(&mut sql, "e", (query.from, query.to), &query.after, query.limit);
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = events("", self.db.dialect, tenant, query)
+            .query()
+            .fetch_all(&self.db.pool)
+            .await?;
         rows.iter().map(event_row).collect()
+    }
+
+    /// How the database answers [`History::events`], in its own words.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_events(
+        &self,
+        tenant: &Tenant,
+        query: &EventQuery,
+    ) -> Result<Vec<String>, CatalogError> {
+        self.explain(|head| events(head, self.db.dialect, tenant, query))
+            .await
     }
 
     /// Looks a delivery up.
@@ -83,30 +93,37 @@ impl History {
         tenant: &Tenant,
         query: &DeliveryQuery,
     ) -> Result<Vec<DeliveryRow>, CatalogError> {
-        let mut sql = Sql::new(DELIVERIES);
-        sql.push(" WHERE d.tenant = ").bind(tenant.as_str());
-        if let Some(target) = query.target {
-            sql.push(" AND d.target = ").bind(target.0);
-        }
-        if let Some(event) = &query.event {
-            sql.push(" AND d.accepted_at = (SELECT e.accepted_at FROM events e WHERE e.tenant = ")
-                .bind(tenant.as_str());
-            sql.push(" AND e.id = ").bind(event.as_str());
-            sql.push(") AND d.event_id = ").bind(event.as_str());
-        }
-        if let Some(status) = query.status {
-            if matches!(status, DeliveryStatus::Exhausted | DeliveryStatus::Canceled) {
-                // The partial index's own words: a few among many, found by no other.
-                sql.push(" AND d.status IN ('exhausted', 'canceled')");
-            }
-            sql.push(" AND d.status = ").bind(status.as_str());
-        }
-        if let Some(event_type) = &query.event_type {
-            sql.push(" AND d.event_type = ").bind(event_type.as_str());
-        }
-        page(&mut sql, "d", (query.from, query.to), &query.after, query.limit);
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = deliveries("", self.db.dialect, tenant, query)
+            .query()
+            .fetch_all(&self.db.pool)
+            .await?;
         rows.iter().map(delivery_row).collect()
+    }
+
+    /// How the database answers [`History::deliveries`], in its own words.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_deliveries(
+        &self,
+        tenant: &Tenant,
+        query: &DeliveryQuery,
+    ) -> Result<Vec<String>, CatalogError> {
+        self.explain(|head| deliveries(head, self.db.dialect, tenant, query))
+            .await
+    }
+
+    /// The plan of a question, a step a line.
+    pub(super) async fn explain(
+        &self,
+        question: impl FnOnce(&str) -> Sql,
+    ) -> Result<Vec<String>, CatalogError> {
+        let (explain, column) = match self.db.dialect {
+            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
+            Dialect::Postgres => ("EXPLAIN ", 0),
+        };
+        let rows = question(explain).query().fetch_all(&self.db.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
     }
 
     /// A delivery's attempts, by number. None for a delivery that is not there.
@@ -126,6 +143,82 @@ impl History {
         .await?;
         rows.iter().map(attempt_row).collect()
     }
+}
+
+/// A question that reads `table` along `index`. Postgres chooses by what it knows of the data; SQLite, of whose data
+/// nobody tells it anything, would rather read all of a tenant.
+pub(super) fn along(dialect: Dialect, question: &str, table: &str, index: &str) -> String {
+    match dialect {
+        Dialect::Postgres => question.to_owned(),
+        Dialect::Sqlite => {
+            let from = format!("FROM {table}");
+            question.replacen(&from, &format!("{from} INDEXED BY {index}"), 1)
+        }
+    }
+}
+
+fn events(head: &str, dialect: Dialect, tenant: &Tenant, query: &EventQuery) -> Sql {
+    let question = match (query.unmatched, &query.event_type) {
+        (true, _) => along(dialect, EVENTS, "events e", "events_unmatched"),
+        (false, Some(_)) => along(dialect, EVENTS, "events e", "events_by_type"),
+        (false, None) => EVENTS.to_owned(),
+    };
+    let mut sql = Sql::new(format!("{head}{question}"));
+    sql.push(" WHERE e.tenant = ").bind(tenant.as_str());
+    if let Some(event_type) = &query.event_type {
+        sql.push(" AND e.event_type = ").bind(event_type.as_str());
+    }
+    if query.unmatched {
+        // One that was sent again since has a delivery.
+        sql.push(
+            " AND e.unmatched IS NOT NULL AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.tenant = e.tenant \
+             AND d.accepted_at = e.accepted_at AND d.event_id = e.id)",
+        );
+    }
+    page(&mut sql, "e", (query.from, query.to), &query.after, query.limit);
+    sql
+}
+
+fn deliveries(head: &str, dialect: Dialect, tenant: &Tenant, query: &DeliveryQuery) -> Sql {
+    let undelivered = query
+        .status
+        .is_some_and(|status| status != DeliveryStatus::Delivered);
+    let index = match (&query.event, query.target, undelivered, &query.event_type) {
+        // An event's deliveries lie together.
+        (Some(_), ..) => None,
+        (None, Some(_), true, _) => Some("deliveries_by_target_status"),
+        (None, Some(_), false, _) => Some("deliveries_by_target"),
+        (None, None, true, _) => Some("deliveries_by_status"),
+        (None, None, false, Some(_)) => Some("deliveries_by_type"),
+        (None, None, false, None) => None,
+    };
+    let question = index.map_or_else(
+        || DELIVERIES.to_owned(),
+        |index| along(dialect, DELIVERIES, "deliveries d", index),
+    );
+    let mut sql = Sql::new(format!("{head}{question}"));
+    sql.push(" WHERE d.tenant = ").bind(tenant.as_str());
+    if let Some(target) = query.target {
+        sql.push(" AND d.target = ").bind(target.0);
+    }
+    if let Some(event) = &query.event {
+        sql.push(" AND d.accepted_at = (SELECT e.accepted_at FROM events e WHERE e.tenant = ")
+            .bind(tenant.as_str());
+        sql.push(" AND e.id = ").bind(event.as_str());
+        sql.push(") AND d.event_id = ").bind(event.as_str());
+    }
+    if let Some(status) = query.status {
+        if undelivered {
+            // The partial indexes' own words: a few among many, found by no other.
+            sql.push(" AND d.status IN ('pending', 'retrying', 'exhausted', 'canceled')");
+        }
+        sql.push(" AND d.status = ").bind(status.as_str());
+    }
+    if let Some(event_type) = &query.event_type {
+        sql.push(" AND d.event_type = ").bind(event_type.as_str());
+    }
+    page(&mut sql, "d", (query.from, query.to), &query.after, query.limit);
+    sql
 }
 
 /// Bounds in time, the place to go on from, the order and the limit of a list of `table`.
@@ -154,6 +247,8 @@ fn page(
 }
 
 fn event_row(row: &AnyRow) -> Result<EventRow, CatalogError> {
+    let targets = unsigned(row, 8)?;
+    let unmatched: Option<&str> = row.try_get(9)?;
     Ok(EventRow {
         id: EventId::new(row.try_get(0)?).map_err(|_| broken(row, 0))?,
         event_type: row.try_get(1)?,
@@ -165,7 +260,8 @@ fn event_row(row: &AnyRow) -> Result<EventRow, CatalogError> {
             partition: unsigned(row, 6)?,
             offset: row.try_get(7)?,
         },
-        targets: unsigned(row, 8)?,
+        targets,
+        unmatched: unmatched.filter(|_| targets == 0).map(Unmatched::from_word),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What sending again asks: where events lie in the log, and what became of their deliveries.
 
-use super::read::{DELIVERIES_PLACED, delivery_row, position};
+use super::read::{DELIVERIES_PLACED, along, delivery_row, position};
 use super::{DeliveryRow, GivenUp, History, Standing};
 use crate::catalog::CatalogError;
 use crate::catalog::db::{Sql, broken, unsigned};
@@ -42,7 +42,7 @@ impl History {
         tenant: &Tenant,
         query: &GivenUp,
     ) -> Result<Vec<(DeliveryRow, Option<Position>)>, CatalogError> {
-        let mut sql = Sql::new(DELIVERIES_PLACED);
+        let mut sql = Sql::new(self.along_ends(DELIVERIES_PLACED));
         bad_ends(&mut sql, tenant, query);
         if let Some((accepted_at, id)) = &query.after {
             sql.push(" AND (d.accepted_at, d.id) > (").bind(accepted_at.0);
@@ -61,7 +61,7 @@ impl History {
     /// # Errors
     /// `Unavailable`.
     pub async fn count_given_up(&self, tenant: &Tenant, query: &GivenUp) -> Result<u64, CatalogError> {
-        let mut sql = Sql::new("SELECT COUNT(*) FROM deliveries d");
+        let mut sql = Sql::new(self.along_ends("SELECT COUNT(*) FROM deliveries d"));
         bad_ends(&mut sql, tenant, query);
         unsigned(&sql.query().fetch_one(&self.db.pool).await?, 0)
     }
@@ -72,11 +72,11 @@ impl History {
     /// # Errors
     /// `Unavailable`.
     pub async fn targets_given_up(&self, tenant: &Tenant, limit: u32) -> Result<Vec<TargetId>, CatalogError> {
-        let mut sql = Sql::new(
+        let mut sql = Sql::new(self.along_ends(
             "SELECT DISTINCT d.target FROM deliveries d \
              JOIN targets t ON t.id = d.target AND t.tenant = d.tenant AND t.state = 'active' \
              WHERE d.tenant = ",
-        );
+        ));
         sql.bind(tenant.as_str());
         sql.push(&format!(
             " AND {ENDED_BADLY} AND d.status = 'exhausted' AND NOT EXISTS (SELECT 1 FROM replays r \
@@ -86,6 +86,11 @@ impl History {
         .bind(i64::from(limit));
         let rows = sql.query().fetch_all(&self.db.pool).await?;
         rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
+    }
+
+    /// A question that reads along the index of those few.
+    fn along_ends(&self, question: &str) -> String {
+        along(self.db.dialect, question, "deliveries d", "deliveries_given_up")
     }
 
     /// What history knows of these events, and of their deliveries to a target. Nothing of an event is

@@ -1,5 +1,6 @@
 //! History's rows and questions.
 
+use super::Unmatched;
 use schemas::delivery::DeliveryStatus;
 use schemas::event::Position;
 use schemas::history::Attempt;
@@ -23,6 +24,8 @@ pub struct EventRow {
     pub position: Position,
     /// How many targets it matched.
     pub targets: u64,
+    /// Why it has none, if it has none.
+    pub unmatched: Option<Unmatched>,
 }
 
 /// A delivery as history knows it.
@@ -87,6 +90,8 @@ pub struct DeliveryQuery {
 pub struct EventQuery {
     /// Only of this type.
     pub event_type: Option<String>,
+    /// Only those that went to nobody.
+    pub unmatched: bool,
     /// Only accepted at or after this.
     pub from: Option<Millis>,
     /// Only accepted before this.

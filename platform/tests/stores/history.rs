@@ -123,6 +123,7 @@ async fn an_event_and_its_deliveries_are_there_as_recorded(store: Store) {
         content_type: "application/json".to_owned(),
         position: position(17),
         targets: 2,
+        unmatched: None,
     };
     assert_eq!(row, expected);
     let unmatched = history

@@ -76,7 +76,7 @@ async fn any_order_and_repetition_give_the_same_rows(store: Store) {
 }
 
 /// A shuffle that is the same each time: by a hash of the round and the place.
-fn shuffled(records: Vec<HistoryRecord>, round: usize) -> Vec<HistoryRecord> {
+pub fn shuffled(records: Vec<HistoryRecord>, round: usize) -> Vec<HistoryRecord> {
     let mut keyed: Vec<(String, HistoryRecord)> = records
         .into_iter()
         .enumerate()
