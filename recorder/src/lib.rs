@@ -67,8 +67,6 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Records written in one transaction: the more, the fewer pages are written twice, and the longer other
 /// writers of the database wait.
 const TRANSACTION: usize = 2_048;
-/// Rows removed in one transaction: a writer waits no longer than that.
-const EXPIRE_STEP: u32 = 1_000;
 
 static HISTORY: Outage = Outage::new("history database");
 static HEALTH: Outage = Outage::new("catalog (targets that fail)");
@@ -93,6 +91,12 @@ pub async fn run(
         clock: parts.clock.clone(),
     };
     let telling = tokio::spawn(teller.run(wake.clone(), shutdown.clone()));
+    let expiring = tokio::spawn(expire(
+        parts.history.clone(),
+        config.keep,
+        parts.clock,
+        shutdown.clone(),
+    ));
     let books = Books {
         history: parts.history,
         catalog: parts.catalog,
@@ -100,7 +104,6 @@ pub async fn run(
         wake,
     };
     ready();
-    let mut expire = tokio::time::interval(EXPIRE_EVERY);
     let mut backoff = Backoff::default();
     let result = loop {
         tokio::select! {
@@ -127,19 +130,15 @@ pub async fn run(
                     }
                 }
             },
-            _ = expire.tick() => {
-                let before = Millis(parts.clock.now().0 - i64::try_from(config.keep.as_millis()).unwrap_or(i64::MAX));
-                beside(reader.as_mut(), expire_rows(&books.history, before)).await;
-            }
         }
     };
     reader.close().await;
-    // Ends by the shutdown; where the log refused to be read, the process ends.
-    if result.is_ok() {
-        drop(telling.await);
-    } else {
+    // Both end by the shutdown; where the log refused to be read, the process ends.
+    if result.is_err() {
         telling.abort();
+        expiring.abort();
     }
+    drop(tokio::join!(telling, expiring));
     result
 }
 
@@ -269,12 +268,28 @@ fn read(record: &Record) -> impl Iterator<Item = HistoryRecord> {
     })
 }
 
-async fn expire_rows(history: &History, before: Millis) {
+/// Removes rows past their time, beside the writing: in steps of their own, so that a month's worth holds nobody up.
+async fn expire(history: History, keep: Duration, clock: Clock, shutdown: CancellationToken) {
+    let mut every = tokio::time::interval(EXPIRE_EVERY);
     loop {
-        match history.expire(before, EXPIRE_STEP).await {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) => return HISTORY.failed(&error),
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let before = Millis(
+            clock
+                .now()
+                .0
+                .saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
+        );
+        tokio::select! {
+            biased;
+            // A step cut short removes nothing.
+            () = shutdown.cancelled() => return,
+            expired = history.expire(before, u32::MAX) => if let Err(error) = expired {
+                HISTORY.failed(&error);
+            },
         }
     }
 }

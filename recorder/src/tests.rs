@@ -1,5 +1,7 @@
 //! The recorder in a group of two, on the real Kafka, while its database is away.
 
+mod killed;
+
 use super::*;
 use bytes::Bytes;
 use platform::catalog::Catalog;
