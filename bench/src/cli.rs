@@ -166,6 +166,12 @@ pub enum What {
         #[arg(long, default_value_t = 1_000_000)]
         subscriptions: u64,
     },
+    /// What people ask of a large history, on Postgres (needs `target/world/env`, and 520 bytes of disk for each attempt).
+    History {
+        /// How many attempts, five for each delivery, two deliveries for each event.
+        #[arg(long, default_value_t = 20_000_000)]
+        attempts: u64,
+    },
     /// The distributed pipeline and the limits of its queue (needs `target/world/env`).
     Distributed {
         /// Events through the whole pipeline.
@@ -303,6 +309,7 @@ pub fn name(what: &What) -> &'static str {
         What::Idle => "idle",
         What::Isolation { .. } => "isolation",
         What::Matching { .. } => "matching",
+        What::History { .. } => "history",
         What::Crash { .. } => "crash",
         What::Sending { .. } => "sending",
         What::Restart { .. } => "restart",

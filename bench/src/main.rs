@@ -32,7 +32,7 @@ use clap::Parser as _;
 use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
-    Context, backlog, crash, decode, distributed, drain, embedded, hanging, idle, intake, isolation,
+    Context, backlog, crash, decode, distributed, drain, embedded, hanging, history, idle, intake, isolation,
     matching, null_queue, quiet, raw_http, raw_sqs, restart, sending, waiting,
 };
 use sink::Sink;
@@ -143,6 +143,7 @@ impl Bench {
             What::Sending { deliveries } => return sending::run(context, deliveries).await,
             What::Decode => return decode::run(),
             What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
+            What::History { attempts } => return history::run(context, attempts).await,
             What::Isolation {
                 rate,
                 seconds,

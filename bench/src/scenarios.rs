@@ -8,6 +8,7 @@ pub mod distributed;
 pub mod drain;
 pub mod embedded;
 pub mod hanging;
+pub mod history;
 pub mod idle;
 pub mod intake;
 pub mod isolation;
