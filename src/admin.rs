@@ -114,7 +114,8 @@ fn of_tenant(tenant: &Tenant, error: &CatalogError) -> Failure {
     }
 }
 
-async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
+/// The catalog, migrated.
+pub async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
     let config = Config::load(file, "", flags)?;
     telemetry::start_logs(&config.log)?;
     let catalog = Opener::new(&config, Clock::system()).catalog().await?;

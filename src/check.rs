@@ -2,8 +2,10 @@
 
 use crate::failure::Failure;
 use crate::prepare::log_key;
+use crate::secrets::Left;
 use crate::settings;
 use crate::terminal::{Colour, coloured, say};
+use platform::catalog::CatalogError;
 use platform::clock::Clock;
 use platform::config::{Config, DEFAULT_FILE};
 use platform::ports::Opener;
@@ -17,13 +19,9 @@ pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     settings::check_topics(&config)?;
     telemetry::start_logs(&config.log)?;
     say(&row("config", Ok(())));
-    for warning in config.warnings() {
-        let place = warning.located(Some(file.unwrap_or(Path::new(DEFAULT_FILE))));
-        say(&format!(
-            "{:<10} {}  {place}",
-            "",
-            coloured("warning", Colour::Yellow)
-        ));
+    for doubt in config.warnings() {
+        let place = doubt.located(Some(file.unwrap_or(Path::new(DEFAULT_FILE))));
+        say(&warning(&place.to_string()));
     }
     let mut opener = Opener::new(&config, Clock::system());
     let mut failed = Vec::new();
@@ -54,19 +52,31 @@ pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
         Err(error) => Err(Failure::from(error).into_message()),
     };
     report("payloads", payloads);
-    let catalog = match opener.catalog().await {
-        Ok(catalog) => catalog
-            .check()
-            .await
-            .map_err(|error| format!("store.url: {error}")),
-        Err(error) => Err(Failure::from(error).into_message()),
-    };
-    report("database", catalog);
+    let away = |error: CatalogError| format!("store.url: {error}");
+    match opener.catalog().await {
+        Err(error) => report("database", Err(Failure::from(error).into_message())),
+        Ok(catalog) => match catalog.check().await.map_err(away) {
+            Err(why) => report("database", Err(why)),
+            Ok(()) => {
+                report("database", Ok(()));
+                let left = Left::look(&catalog).await.map_err(away);
+                let old = left.as_ref().ok().and_then(Left::old);
+                report("secrets", left.and_then(|left| left.lost().map_or(Ok(()), Err)));
+                if let Some(old) = old {
+                    say(&warning(&format!("{old}: run `hookwright secrets rotate`")));
+                }
+            }
+        },
+    }
     if failed.is_empty() {
         Ok(())
     } else {
         Err(Failure::unavailable(format!("not usable: {}", failed.join(", "))))
     }
+}
+
+fn warning(what: &str) -> String {
+    format!("{:<10} {}  {what}", "", coloured("warning", Colour::Yellow))
 }
 
 fn row(name: &str, result: Result<(), String>) -> String {

@@ -103,6 +103,9 @@ hookwright produce --type core.orders.created.v1 --ndjson orders.ndjson"
     /// API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// What is sealed in the database
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
 }
 
 /// `dev`.
@@ -286,4 +289,15 @@ Example:\n  hookwright keys list --tenant acme"
         /// Its id
         id: i64,
     },
+}
+
+/// `secrets`.
+#[derive(Clone, Subcommand)]
+pub enum SecretsCommand {
+    /// Seals everything under secrets.key that a key of secrets.old_keys has sealed
+    #[command(
+        after_help = "Everything goes on meanwhile, and a run that is interrupted is taken up by the next. All processes must have \
+the new key first, as secrets.key or in secrets.old_keys: docs/operations.md tells the order.\n\nExample:\n  hookwright secrets rotate"
+    )]
+    Rotate,
 }

@@ -18,6 +18,7 @@ mod produce;
 mod provision;
 mod receiver;
 mod roles;
+mod secrets;
 mod selection;
 mod settings;
 mod terminal;
@@ -128,5 +129,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetters(command) => dead_letters::run(command, config, &flags).await,
         Command::Tenants(command) => admin::tenants(command, config, &flags).await,
         Command::Keys(command) => admin::keys(command, config, &flags).await,
+        Command::Secrets(command) => secrets::run(command, config, &flags).await,
     }
 }

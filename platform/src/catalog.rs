@@ -18,6 +18,7 @@
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
+//! | `reseal` | what is sealed, brought under another key |
 //! | `db` | the database itself |
 
 mod audit;
@@ -35,6 +36,7 @@ mod matching;
 mod migrate;
 mod notices;
 mod rates;
+mod reseal;
 pub mod scopes;
 mod subscriptions;
 mod target_secrets;
@@ -49,6 +51,7 @@ pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use notices::{News, NoticeKind, TargetNews};
+pub use reseal::{Resealed, SealedBy};
 pub use scopes::{Scope, Scopes};
 pub use types::*;
 

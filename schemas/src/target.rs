@@ -10,6 +10,7 @@ use crate::verification::Verification;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Whether a target takes deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -46,15 +47,15 @@ impl TargetState {
     }
 }
 
-/// The key of a `whsec_` secret: 24 to 64 bytes. Never shown by `Debug`, wiped is not promised.
+/// The key of a `whsec_` secret: 24 to 64 bytes. Never shown by `Debug`, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SigningKey(Vec<u8>);
+pub struct SigningKey(Zeroizing<Vec<u8>>);
 
 impl SigningKey {
     /// Takes raw key bytes.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self(Zeroizing::new(bytes))
     }
 
     /// The raw key bytes.
@@ -114,15 +115,15 @@ pub struct TlsOptions {
     pub client_certificate: Option<String>,
 }
 
-/// A secret text, such as a private key in PEM. Never shown by `Debug`.
+/// A secret text, such as a private key in PEM. Never shown by `Debug`, and overwritten when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(String);
+pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
     /// Takes a text.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 
     /// The text.

@@ -20,6 +20,7 @@ use schemas::time::Millis;
 use sqlx::Row;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How long nobody else works on a key: longer than a change takes. Who still waits for a target's answer then
 /// has made its change before.
@@ -38,8 +39,8 @@ pub struct Claim {
 pub enum Claimed {
     /// It is the caller's to do.
     Mine(Claim),
-    /// It was done: the answer.
-    Answered(Vec<u8>),
+    /// It was done: the answer, which may show a secret.
+    Answered(Zeroizing<Vec<u8>>),
     /// Somebody works on it.
     Running,
     /// The key was used for another request.
@@ -320,11 +321,11 @@ impl Catalog {
 
     /// A secret as it is shown when it is made.
     fn shown_secret(&self, sealed: &[u8]) -> Result<String, CatalogError> {
-        let key = SigningKey::from_bytes(self.unsealed(sealed)?);
+        let key = SigningKey::from_bytes(std::mem::take(&mut *self.unsealed(sealed)?));
         Ok(encode_secret(&key))
     }
 
-    fn unsealed(&self, sealed: &[u8]) -> Result<Vec<u8>, CatalogError> {
+    fn unsealed(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, CatalogError> {
         self.sealer
             .open(sealed)
             .map_err(|error| CatalogError::Unavailable(format!("something sealed is {error}")))

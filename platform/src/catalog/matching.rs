@@ -85,15 +85,16 @@ impl Catalog {
         };
         let mut keys = Vec::with_capacity(rows.len());
         for row in &rows {
-            if let Some(key) = opened(row, 7)? {
+            if let Some(mut key) = opened(row, 7)? {
                 keys.push(LiveKey {
-                    key: SigningKey::from_bytes(key),
+                    key: SigningKey::from_bytes(std::mem::take(&mut *key)),
                     pair: opened(row, 9)?.and_then(|seed| SigningPair::from_seed(&seed)),
                     until: row.try_get::<Option<i64>, _>(8)?.map(Millis),
                 });
             }
         }
-        let client_key = opened(row, 11)?.and_then(|pem| String::from_utf8(pem).ok());
+        let client_key =
+            opened(row, 11)?.and_then(|mut pem| String::from_utf8(std::mem::take(&mut *pem)).ok());
         Ok(Some(TargetDetails {
             id,
             tenant: db::tenant(row, 0)?,

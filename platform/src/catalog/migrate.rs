@@ -137,6 +137,26 @@ impl Catalog {
         self.check_key().await
     }
 
+    /// Seals the key check anew, if another key has sealed it; whether it was.
+    pub(super) async fn reseal_check(&self) -> Result<bool, CatalogError> {
+        let old: Vec<u8> = sqlx::query("SELECT value FROM settings WHERE name = 'key_check'")
+            .fetch_one(&self.db.pool)
+            .await?
+            .try_get(0)?;
+        if old.starts_with(&self.sealer.mark()) || self.sealer.open(&old).is_err() {
+            return Ok(false);
+        }
+        let mut write = self.db.begin().await?;
+        let changed = sqlx::query("UPDATE settings SET value = $1 WHERE name = 'key_check' AND value = $2")
+            .bind(self.sealer.seal(KEY_CHECK))
+            .bind(old)
+            .execute(write.on())
+            .await?
+            .rows_affected();
+        write.commit().await?;
+        Ok(changed == 1)
+    }
+
     async fn check_key(&self) -> Result<(), CatalogError> {
         let sealed: Vec<u8> = sqlx::query("SELECT value FROM settings WHERE name = 'key_check'")
             .fetch_one(&self.db.pool)

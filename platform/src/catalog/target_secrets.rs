@@ -10,6 +10,7 @@ use schemas::target::{Scheme, SecretText, SigningKey};
 use serde_json::json;
 use sqlx::Row;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// How many secrets of one target may sign at the same time: each adds a signature to every
 /// request's header.
@@ -44,7 +45,7 @@ impl Catalog {
             .await?;
         for row in rows {
             sqlx::query("UPDATE target_secrets SET sealed_seed = $1 WHERE target = $2 AND id = $3")
-                .bind(self.sealer.seal(&random_bytes::<SEED_BYTES>()))
+                .bind(self.sealer.seal(&*Zeroizing::new(random_bytes::<SEED_BYTES>())))
                 .bind(target.id.0)
                 .bind(row.try_get::<i64, _>(0)?)
                 .execute(write.on())

@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::keys::{Breaker, Config, Kafka, LogKind, Payloads, PayloadsKind, QueueKind, SpillBy};
-use crate::secrets::Sealer;
+use crate::secrets::{MasterKey, Sealer};
 use crate::telemetry;
 use schemas::avro::Framing;
 use schemas::schedule::MAX_WINDOW;
@@ -121,10 +121,8 @@ impl Config {
         if self.store.audit.0 < Duration::from_secs(24 * 3600) {
             return fail("store.audit", "must be at least 1d, such as \"400d\"".into());
         }
-        if let Some(key) = &self.secrets.key
-            && let Err(error) = Sealer::from_base64(key)
-        {
-            return fail("secrets.key", error.to_string());
+        if self.secrets.key.is_some() {
+            self.sealer()?;
         }
         if let Err(message) = telemetry::filter(&self.log.level) {
             return fail("log.level", message);
@@ -167,13 +165,19 @@ impl Config {
     /// What seals the targets' secrets: whatever opens the catalog asks for it before anything else.
     ///
     /// # Errors
-    /// When `secrets.key` is not set.
+    /// When `secrets.key` is not set, or a key cannot be used.
     pub fn sealer(&self) -> Result<Sealer, ConfigError> {
         let Some(key) = &self.secrets.key else {
             let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
             return Err(ConfigError::new("secrets.key", message));
         };
-        Sealer::from_base64(key).map_err(|error| ConfigError::new("secrets.key", error.to_string()))
+        let key = MasterKey::from_base64(key)
+            .map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
+        let old = self.secrets.old_keys.iter().enumerate().map(|(n, old)| {
+            MasterKey::from_base64(old)
+                .map_err(|error| ConfigError::new("secrets.old_keys", format!("number {}: {error}", n + 1)))
+        });
+        Ok(Sealer::new(key, old.collect::<Result<_, _>>()?))
     }
 }
 

@@ -260,6 +260,7 @@ pub struct Replay {
 #[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
 pub struct Secrets {
     pub key: Option<String>,
+    pub old_keys: Vec<String>,
 }
 
 /// What survives a power cut.

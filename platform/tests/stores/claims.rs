@@ -70,7 +70,7 @@ async fn an_answer_is_given_again_to_the_same_request_only(store: Store) {
     catalog.answered(&mine, b"answer").await.unwrap();
     let again = claim(&catalog, &acme, "a").await;
     assert!(
-        matches!(&again, Claimed::Answered(answer) if answer == b"answer"),
+        matches!(&again, Claimed::Answered(answer) if **answer == b"answer"),
         "{again:?}"
     );
     assert!(matches!(claim(&catalog, &acme, "b").await, Claimed::Other));

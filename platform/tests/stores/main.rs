@@ -18,6 +18,7 @@ mod opening;
 mod pages;
 mod plans;
 mod replays;
+mod reseal;
 mod stats;
 mod store;
 mod subscriptions;
