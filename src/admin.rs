@@ -51,10 +51,8 @@ pub async fn keys(command: KeysCommand, file: Option<&Path>, flags: &str) -> Res
                 expires_at: expires_in.map(|span| Clock::system().now().plus(span)),
             };
             let catalog = open(file, flags).await?;
-            let (_, key) = catalog
-                .create_key(&tenant, new)
-                .await
-                .map_err(|error| of_tenant(&tenant, &error))?;
+            let created = catalog.create_key(&tenant, new).await;
+            let (_, key) = created.map_err(|error| failed_for(&tenant, &error))?;
             say(&key);
             Ok(())
         }
@@ -62,7 +60,7 @@ pub async fn keys(command: KeysCommand, file: Option<&Path>, flags: &str) -> Res
             let tenant = named(&tenant)?;
             let catalog = open(file, flags).await?;
             let there = catalog.get_tenant(&tenant).await;
-            there.map_err(|error| of_tenant(&tenant, &error))?;
+            there.map_err(|error| failed_for(&tenant, &error))?;
             let mut page = Page {
                 limit: 250,
                 before: None,
@@ -105,15 +103,6 @@ fn show(key: &KeyRow) {
     ));
 }
 
-fn of_tenant(tenant: &Tenant, error: &CatalogError) -> Failure {
-    match error {
-        CatalogError::NotFound => Failure::usage(format!(
-            "--tenant: there is no tenant {tenant}; create it: hookwright tenants create {tenant}"
-        )),
-        error => failed(error),
-    }
-}
-
 /// The catalog, migrated.
 pub async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
     let config = Config::load(file, "", flags)?;
@@ -124,6 +113,16 @@ pub async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> 
         .await
         .map_err(|error| Failure::away("store.url", &error))?;
     Ok(catalog.by(Actor::Admin))
+}
+
+/// The failure of a call for a tenant, which may not be there.
+pub fn failed_for(tenant: &Tenant, error: &CatalogError) -> Failure {
+    match error {
+        CatalogError::NotFound => Failure::usage(format!(
+            "--tenant: there is no tenant {tenant}; create it: hookwright tenants create {tenant}"
+        )),
+        error => failed(error),
+    }
 }
 
 fn failed(error: &CatalogError) -> Failure {

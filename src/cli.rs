@@ -103,6 +103,20 @@ hookwright produce --type core.orders.created.v1 --ndjson orders.ndjson"
     /// API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Writes a tenant's targets, filters and subscriptions as one JSON document
+    #[command(
+        after_help = "Secrets and private keys are not in it; the values of targets' headers are. A file is made for its owner alone.\n\n\
+Examples:\n  hookwright export --tenant acme acme.json\n  hookwright export --tenant acme | jq '.targets | length'"
+    )]
+    Export(ExportArgs),
+    /// Brings such a document in, all of it or nothing
+    #[command(
+        after_help = "An entry is the tenant's own of the same id; where there is none, one with the same content; otherwise it is made, by \
+its id if that is free. So the same document once more changes nothing. Nothing is deleted, and no state of a target that is there is \
+changed. Entries pass the checks of the API.\n\nA target that is made gets a new secret: POST /v1/webhooks/targets/ID/secret shows one.\n\n\
+Examples:\n  hookwright import --tenant acme acme.json --dry-run\n  hookwright import --tenant acme acme.json"
+    )]
+    Import(ImportArgs),
     /// What is sealed in the database
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -300,4 +314,29 @@ pub enum SecretsCommand {
 the new key first, as secrets.key or in secrets.old_keys: docs/operations.md tells the order.\n\nExample:\n  hookwright secrets rotate"
     )]
     Rotate,
+}
+
+/// `export`.
+#[derive(Clone, Args)]
+pub struct ExportArgs {
+    /// Whose
+    #[arg(long)]
+    pub tenant: String,
+    /// Where to write it; - for standard output
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+}
+
+/// `import`.
+#[derive(Clone, Args)]
+pub struct ImportArgs {
+    /// Whose it is to be
+    #[arg(long)]
+    pub tenant: String,
+    /// Says what would be done, and does nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The document; - for standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
 }

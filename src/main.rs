@@ -22,6 +22,7 @@ mod secrets;
 mod selection;
 mod settings;
 mod terminal;
+mod transfer;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -129,6 +130,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetters(command) => dead_letters::run(command, config, &flags).await,
         Command::Tenants(command) => admin::tenants(command, config, &flags).await,
         Command::Keys(command) => admin::keys(command, config, &flags).await,
+        Command::Export(args) => transfer::export(args, config, &flags).await,
+        Command::Import(args) => transfer::import(args, config, &flags).await,
         Command::Secrets(command) => secrets::run(command, config, &flags).await,
     }
 }

@@ -21,7 +21,6 @@ use platform::replays::Replays;
 use platform::report::Reporter;
 use platform::telemetry;
 use recorder::mail::Mailer;
-use schemas::avro::Framing;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -353,23 +352,7 @@ impl Process {
 
     fn api(&self, listener: TcpListener, topic: &Topic) -> Role {
         let config = &self.config;
-        let encoding = match topic.framing {
-            Framing::SingleObject => api::Encoding::SingleObject,
-            Framing::Raw | Framing::Confluent | Framing::Header => api::Encoding::Raw,
-        };
-        let settings = api::Config {
-            base_path: config.api.base_path.clone(),
-            admin_key: config.api.admin_key.clone(),
-            topic: topic.name.clone(),
-            encoding,
-            max_payload: config.events.max_payload.0,
-            rules: config.egress_rules(),
-            retry: config.retry_policy(),
-            longest_window: config.longest_window(),
-            has_origin: config.delivery.origin.is_some(),
-            verification: config.api.verification,
-            idempotency_kept: config.api.idempotency_kept.0,
-        };
+        let settings = settings::api(config, topic);
         let parts = api::Parts {
             catalog: self.catalog.clone(),
             history: History::new(&self.catalog),

@@ -6,7 +6,7 @@ use dispatcher::gate::breaker::BreakerPolicy;
 use dispatcher::gate::limit::Bounds;
 use platform::announce::{Announcer, Writing};
 use platform::clock::Clock;
-use platform::config::{Config, Payloads, PayloadsKind, Prices, QueueKind, SpillBy};
+use platform::config::{Config, Payloads, PayloadsKind, Prices, QueueKind, SpillBy, Topic};
 use platform::event_log::EventLog;
 use recorder::mail::Mailer;
 use schemas::avro::Framing;
@@ -55,6 +55,27 @@ fn threshold(payloads: &Payloads) -> consumer::price::Threshold {
 pub fn packs(config: &Config) -> Option<Prices> {
     let priced = config.queue.kind == QueueKind::Sqs && config.payloads.kind == PayloadsKind::S3;
     (priced && config.retry.packs).then_some(config.payloads.prices)
+}
+
+/// What the API takes and allows, and that it publishes to this topic.
+pub fn api(config: &Config, topic: &Topic) -> api::Config {
+    let encoding = match topic.framing {
+        Framing::SingleObject => api::Encoding::SingleObject,
+        Framing::Raw | Framing::Confluent | Framing::Header => api::Encoding::Raw,
+    };
+    api::Config {
+        base_path: config.api.base_path.clone(),
+        admin_key: config.api.admin_key.clone(),
+        topic: topic.name.clone(),
+        encoding,
+        max_payload: config.events.max_payload.0,
+        rules: config.egress_rules(),
+        retry: config.retry_policy(),
+        longest_window: config.longest_window(),
+        has_origin: config.delivery.origin.is_some(),
+        verification: config.api.verification,
+        idempotency_kept: config.api.idempotency_kept.0,
+    }
 }
 
 /// How the consumer reads, and what it may have under way.

@@ -67,13 +67,30 @@ impl From<Filter> for FilterBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FilterToMake, example = json!({"name": "orders", "events": ["core.orders.*"]}))]
-struct NewFilterBody {
+pub(crate) struct NewFilterBody {
     /// What it is called: 1 to 200 characters.
     #[schema(value_type = String, required = true)]
     name: Option<String>,
     /// 1 to 500 exact event types, prefixes ending in `.*`, or `*`.
     #[schema(value_type = Vec<String>, required = true, min_items = 1, max_items = 500)]
     events: Option<Vec<String>>,
+}
+
+impl NewFilterBody {
+    /// Checks the fields: name and patterns.
+    ///
+    /// # Errors
+    /// 422 with all that are wrong.
+    pub(crate) fn check(self) -> Result<(String, Vec<String>), Problem> {
+        let mut checks = Checks::default();
+        let name = checks.required("name", self.name, name);
+        let events = match self.events {
+            Some(events) => patterns(&mut checks, events),
+            None => checks.require("events", None),
+        };
+        checks.finish()?;
+        Ok((name, events))
+    }
 }
 
 /// What to change of a filter: a field left out stays.
@@ -141,13 +158,7 @@ async fn create_filter(
     once: Once,
     Json(body): Json<NewFilterBody>,
 ) -> Result<impl IntoResponse, Problem> {
-    let mut checks = Checks::default();
-    let name = checks.required("name", body.name, name);
-    let events = match body.events {
-        Some(events) => patterns(&mut checks, events),
-        None => checks.require("events", None),
-    };
-    checks.finish()?;
+    let (name, events) = body.check()?;
     let filter = server
         .by(&caller)
         .under(once.claim())

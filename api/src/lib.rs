@@ -46,10 +46,12 @@ mod target_fields;
 mod target_request;
 mod targets;
 mod text;
+pub mod transfer;
 mod verification;
 
 pub use config::{Config, Encoding};
 pub use document::openapi;
+pub use problem::FieldError;
 
 use auth::{Admin, Caller, Keys, Uses};
 use axum::Router;

@@ -96,6 +96,11 @@ impl Problem {
         }
     }
 
+    /// The fields that are wrong.
+    pub(crate) fn into_errors(self) -> Vec<FieldError> {
+        self.errors
+    }
+
     /// 422 for one or more fields.
     #[must_use]
     pub fn invalid(errors: Vec<FieldError>) -> Self {

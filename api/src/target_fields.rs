@@ -175,6 +175,11 @@ pub struct NewTargetBody {
 }
 
 impl NewTargetBody {
+    /// Takes a client certificate out that comes without its key.
+    pub(crate) fn take_bare_certificate(&mut self) -> Option<String> {
+        self.tls.as_mut().and_then(TlsBody::take_bare_certificate)
+    }
+
     /// Checks the fields.
     ///
     /// # Errors

@@ -86,6 +86,16 @@ pub struct TlsBody {
     client_key: Option<String>,
 }
 
+impl TlsBody {
+    /// Takes a certificate out that comes without its key.
+    pub fn take_bare_certificate(&mut self) -> Option<String> {
+        match self.client_key {
+            Some(_) => None,
+            None => self.client_certificate.take(),
+        }
+    }
+}
+
 /// What a target's TLS is kept as: the part that is shown, and the private key.
 pub type Tls = (TlsOptions, Option<SecretText>);
 

@@ -10,6 +10,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `tenants`, `keys`, `scopes`, `targets`, `target_secrets`, `filters`, `subscriptions`, `endpoints` | what the API does |
+//! | `import` | all that a tenant has, read and brought in at once |
 //! | `matching` | what the delivery path asks |
 //! | `expected` | changes on a condition |
 //! | `claims` | idempotency keys: changes that are made once |
@@ -30,6 +31,7 @@ mod endpoints;
 mod expected;
 mod filters;
 mod health;
+mod import;
 mod keys;
 mod listen;
 mod matching;
@@ -50,6 +52,9 @@ pub use audited::AuditKind;
 pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
+pub use import::{
+    Import, ImportError, ImportFilter, ImportSubscription, ImportTarget, Imported, Settled, Whole,
+};
 pub use notices::{News, NoticeKind, TargetNews};
 pub use reseal::{Resealed, SealedBy};
 pub use scopes::{Scope, Scopes};

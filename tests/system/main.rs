@@ -37,6 +37,7 @@ mod keys;
 mod odd_targets;
 mod queue_invariants;
 mod replay;
+mod rotation;
 mod secrecy;
 mod soak;
 mod told;

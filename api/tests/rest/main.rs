@@ -20,5 +20,6 @@ mod stats;
 mod target_requests;
 mod targets;
 mod tenancy;
+mod transfer;
 mod verification;
 mod world;

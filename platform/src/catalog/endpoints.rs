@@ -138,9 +138,9 @@ impl Catalog {
         events: Vec<String>,
     ) -> Result<(), CatalogError> {
         let filter = self
-            .insert_filter(write, tenant, format!("endpoint {target}"), events)
+            .insert_filter(write, tenant, format!("endpoint {target}"), events, None)
             .await?;
-        self.insert_subscription(write, tenant, target, filter.id, true)
+        self.insert_subscription(write, tenant, (target, filter.id), true, None)
             .await?;
         Ok(())
     }

@@ -28,20 +28,21 @@ impl Catalog {
         if let Some(made) = self.made_filter(&mut write, tenant).await? {
             return Ok(made);
         }
-        let filter = self.insert_filter(&mut write, tenant, name, events).await?;
+        let filter = self.insert_filter(&mut write, tenant, name, events, None).await?;
         self.making(&mut write, &[filter.id.0]).await?;
         write.changed(tenant, None).await?;
         self.commit(write).await?;
         Ok(filter)
     }
 
-    /// Inserts a filter and its patterns.
+    /// Inserts a filter and its patterns, by this id if it is free.
     pub(super) async fn insert_filter(
         &self,
         write: &mut Write,
         tenant: &Tenant,
         name: String,
         events: Vec<String>,
+        mut wanted: Option<FilterId>,
     ) -> Result<Filter, CatalogError> {
         let now = self.clock.now();
         let mut filter = Filter {
@@ -52,7 +53,7 @@ impl Catalog {
             updated_at: now,
         };
         for _ in 0..ID_DRAWS {
-            filter.id = FilterId(self.next_id());
+            filter.id = wanted.take().unwrap_or_else(|| FilterId(self.next_id()));
             let made = sqlx::query(
                 "INSERT INTO filters (tenant, id, name, events, created_at, updated_at) \
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING",

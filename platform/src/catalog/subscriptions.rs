@@ -39,7 +39,7 @@ impl Catalog {
             return Ok(made);
         }
         let made = self
-            .insert_subscription(&mut write, tenant, target, filter, active)
+            .insert_subscription(&mut write, tenant, (target, filter), active, None)
             .await?;
         self.making(&mut write, &[made.id.0]).await?;
         write.changed(tenant, None).await?;
@@ -47,18 +47,19 @@ impl Catalog {
         Ok(made)
     }
 
+    /// Inserts a subscription, by this id if it is free.
     pub(super) async fn insert_subscription(
         &self,
         write: &mut Write,
         tenant: &Tenant,
-        target: TargetId,
-        filter: FilterId,
+        (target, filter): (TargetId, FilterId),
         active: bool,
+        mut wanted: Option<SubscriptionId>,
     ) -> Result<Subscription, CatalogError> {
         require(write, tenant, target, filter).await?;
         let now = self.clock.now();
         for _ in 0..ID_DRAWS {
-            let id = SubscriptionId(self.next_id());
+            let id = wanted.take().unwrap_or_else(|| SubscriptionId(self.next_id()));
             let made = sqlx::query(
                 "INSERT INTO subscriptions (tenant, id, target, filter, active, created_at, updated_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",

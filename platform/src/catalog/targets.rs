@@ -50,6 +50,21 @@ impl Catalog {
         tenant: &Tenant,
         new: NewTarget,
     ) -> Result<(Target, String), CatalogError> {
+        let target = self.insert_bare_target(write, tenant, new, None).await?;
+        let (secret, key) = new_whsec();
+        self.insert_secret(write, target.id, &key).await?;
+        self.add_pairs(write, &target).await?;
+        Ok((target, secret))
+    }
+
+    /// Inserts a target without any secret, by this id if it is free.
+    pub(super) async fn insert_bare_target(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+        new: NewTarget,
+        mut wanted: Option<TargetId>,
+    ) -> Result<Target, CatalogError> {
         let now = self.clock.now();
         let state = provable(new.state, new.request.verification, None);
         let mut target = Target {
@@ -70,7 +85,7 @@ impl Catalog {
             updated_at: now,
         };
         for _ in 0..ID_DRAWS {
-            target.id = TargetId(self.next_id());
+            target.id = wanted.take().unwrap_or_else(|| TargetId(self.next_id()));
             let made = sqlx::query(
                 "INSERT INTO targets (tenant, id, url, description, headers, contact, state, rate_limit, \
                  rate_limit_minute, retry, timeout_ms, created_at, updated_at, request, client_key, ask_at) \
@@ -98,11 +113,8 @@ impl Catalog {
             .map_err(no_tenant)?
             .rows_affected();
             if made == 1 {
-                let (secret, key) = new_whsec();
-                self.insert_secret(write, target.id, &key).await?;
-                self.add_pairs(write, &target).await?;
                 self.note(write, tenant, Entry::created(&target)).await?;
-                return Ok((target, secret));
+                return Ok(target);
             }
         }
         Err(no_free_id())

@@ -11,6 +11,7 @@ mod history;
 mod history_lists;
 mod history_order;
 mod history_plans;
+mod import;
 mod isolation;
 mod matching;
 mod notices;
