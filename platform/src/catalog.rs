@@ -51,6 +51,7 @@ pub use audit::{Actor, AuditQuery, AuditRow};
 pub use audited::AuditKind;
 pub use claims::{CLAIMED, Claim, Claimed};
 pub use expected::{Expected, Found};
+pub use db::PoolLimits;
 pub use health::{Health, HealthChange};
 pub use import::{
     Import, ImportError, ImportFilter, ImportSubscription, ImportTarget, Imported, Settled, Whole,
@@ -99,8 +100,21 @@ impl Catalog {
     /// # Errors
     /// `Unavailable` when the database does not answer within 5 s, or the URL is neither.
     pub async fn open(url: &str, sealer: Sealer, clock: Clock) -> Result<Self, CatalogError> {
+        Self::open_with(url, sealer, clock, PoolLimits::default()).await
+    }
+
+    /// [`open`](Self::open) with other limits.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn open_with(
+        url: &str,
+        sealer: Sealer,
+        clock: Clock,
+        limits: PoolLimits,
+    ) -> Result<Self, CatalogError> {
         Ok(Self {
-            db: Db::open(url).await?,
+            db: Db::open(url, limits).await?,
             sealer,
             clock,
             ids: Arc::default(),

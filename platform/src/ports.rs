@@ -1,6 +1,6 @@
 //! The adapters a configuration asks for, opened.
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, PoolLimits};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
 use crate::data_dir::{self, DataDir, DataDirError};
@@ -193,7 +193,11 @@ impl<'a> Opener<'a> {
             })?;
         }
         let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);
-        let catalog = Catalog::open(&url, sealer, self.clock.clone())
+        let limits = PoolLimits {
+            connections: self.config.store.connections,
+            wait: self.config.store.wait.0,
+        };
+        let catalog = Catalog::open_with(&url, sealer, self.clock.clone(), limits)
             .await
             .map_err(unavailable)?;
         if embedded {

@@ -1,4 +1,4 @@
-//! An HTTP answer, and what a test expects of it.
+//! An HTTP answer or the output of a command, and what a test expects of it.
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
@@ -61,4 +61,21 @@ pub struct Problem {
     pub detail: String,
     /// Field and message.
     pub fields: Vec<(String, String)>,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Its answer, when it went well.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.stdout
+    }
 }

@@ -1,6 +1,7 @@
 //! Starts that cannot be: the exit code of the contract, and a message a person can act on.
 
-use crate::product::{Ended, Setup};
+use crate::answer::Ended;
+use crate::product::Setup;
 use std::net::TcpListener;
 
 /// base64 of 32 bytes.

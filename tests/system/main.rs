@@ -39,6 +39,7 @@ mod queue_invariants;
 mod replay;
 mod rotation;
 mod secrecy;
+mod small_disk;
 mod soak;
 mod told;
 mod verification;

@@ -1,6 +1,6 @@
 //! The product as a process: started, asked, stopped, killed.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Ended};
 use crate::eventually;
 use crate::secs;
 use crate::sink::Sink;
@@ -30,6 +30,8 @@ pub struct Setup {
     folder: TempDir,
     env: Vec<(String, String)>,
     starts: Cell<u32>,
+    /// What a shell does before it becomes the product.
+    shell: Option<&'static str>,
 }
 
 impl Setup {
@@ -39,6 +41,7 @@ impl Setup {
             folder: tempfile::tempdir().expect("a temporary folder"),
             env: Vec::new(),
             starts: Cell::new(0),
+            shell: None,
         };
         setup
             .set("ops.listen", "127.0.0.1:0")
@@ -61,6 +64,14 @@ impl Setup {
         let name = format!("HOOKWRIGHT_{}", key.replace('.', "__").to_uppercase());
         self.env.retain(|(set, _)| *set != name);
         self
+    }
+
+    /// Starts it by a shell that does this first.
+    pub fn through_shell(self, shell: &'static str) -> Self {
+        Self {
+            shell: Some(shell),
+            ..self
+        }
     }
 
     /// Sets an environment variable.
@@ -163,7 +174,15 @@ impl Setup {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hookwright"));
+        let program = env!("CARGO_BIN_EXE_hookwright");
+        let mut command = match self.shell {
+            None => Command::new(program),
+            Some(first) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("{first}; exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         command
             .args(arguments)
             .current_dir(self.folder())
@@ -175,23 +194,6 @@ impl Setup {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
-    }
-}
-
-/// A command that has ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Its answer, when it went well.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:#?}");
-        self.stdout
     }
 }
 
@@ -403,8 +405,13 @@ impl Product {
         self.signal("-CONT");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> String {
+        self.child.id().expect("it runs").to_string()
+    }
+
     fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid();
         let sent = std::process::Command::new("kill").args([signal, &pid]).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal} {pid}");
     }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// How long to wait for a connection: a new one, or one that others use.
+/// How long to wait for a connection.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long one call on the delivery path may take, so that a database that went silent without
 /// closing its connections is noticed.
@@ -26,7 +26,24 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// SQLite has one writer at a time and a thread per connection: more would only cost memory.
 const SQLITE_CONNECTIONS: u32 = 4;
-const POSTGRES_CONNECTIONS: u32 = 10;
+
+/// How much of a Postgres one process takes, and how long a call waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections at once. SQLite always has 4.
+    pub connections: u32,
+    /// How long a call waits for one that others use, or that has to be made, before it is `Unavailable`.
+    pub wait: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10,
+            wait: CONNECT_LIMIT,
+        }
+    }
+}
 
 /// Which SQL the database speaks, where the two differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +64,7 @@ pub(crate) struct Db {
 
 impl Db {
     /// Opens `sqlite:PATH` (made if absent) or `postgres://…`.
-    pub(crate) async fn open(url: &str) -> Result<Self, CatalogError> {
+    pub(crate) async fn open(url: &str, limits: PoolLimits) -> Result<Self, CatalogError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         check_url(url).map_err(CatalogError::Unavailable)?;
@@ -100,16 +117,27 @@ impl Db {
                  PRAGMA wal_autocheckpoint = 4000",
             ),
             Dialect::Postgres => (
-                POSTGRES_CONNECTIONS,
+                limits.connections,
                 "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
                  SET idle_in_transaction_session_timeout = '30s'",
             ),
         };
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(CONNECT_LIMIT)
+            .acquire_timeout(limits.wait)
             .after_connect(move |connection, _| {
                 Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
+            })
+            .after_release(move |connection, _| {
+                Box::pin(async move {
+                    if dialect == Dialect::Postgres {
+                        return Ok(true);
+                    }
+                    // On a full disk SQLite ends a transaction by itself, and sqlx takes it for open for ever: such a
+                    // connection could begin no other one. The ping waits for the rollback that was asked for.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
             })
             .connect_lazy_with(options);
         let turn = (dialect == Dialect::Sqlite).then(Arc::default);

@@ -85,6 +85,7 @@ impl Config {
             ("events.max_payload", self.events.max_payload.0),
             ("events.match_memory", self.events.match_memory.0),
             ("replay.rate", self.replay.rate as usize),
+            ("store.connections", self.store.connections as usize),
             (
                 "kafka.partitions",
                 usize::try_from(self.kafka.partitions).unwrap_or(0),
@@ -112,6 +113,9 @@ impl Config {
                 "embedded.retention",
                 "must be longer than retry.window: waiting deliveries read their payload from the log".into(),
             );
+        }
+        if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.store.wait.0) {
+            return fail("store.wait", "must be between 100ms and 60s".into());
         }
         if let Some(url) = &self.store.url
             && let Err(message) = crate::catalog::db::check_url(url)

@@ -193,6 +193,8 @@ pub struct Aws {
 #[allow(missing_docs, reason = "hookwright.default.toml documents each key")]
 pub struct Store {
     pub url: Option<String>,
+    pub connections: u32,
+    pub wait: Span,
     pub history: Span,
     pub audit: Span,
 }

@@ -6,6 +6,7 @@ mod claims;
 mod endpoints;
 mod expected;
 mod filters;
+mod full;
 mod health;
 mod history;
 mod history_lists;
