@@ -42,6 +42,7 @@ mod secrecy;
 mod small_disk;
 mod soak;
 mod told;
+mod upgrade;
 mod verification;
 
 use std::future::Future;

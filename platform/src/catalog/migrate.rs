@@ -65,6 +65,14 @@ impl Catalog {
     /// # Errors
     /// `Unavailable` when the database is away, holds tables in the way, or was sealed with another key.
     pub async fn migrate(&self) -> Result<(), CatalogError> {
+        self.migrate_to(i64::MAX).await
+    }
+
+    /// Migrates up to a version and no further, as the release did whose newest that was: for tests of upgrades.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub async fn migrate_to(&self, newest: i64) -> Result<(), CatalogError> {
         let mut write = self.db.begin().await?;
         if self.db.dialect == Dialect::Postgres {
             // SQLite's write lock is held already. One lock per schema. What is changed here may be
@@ -86,7 +94,8 @@ impl Catalog {
             .fetch_one(write.on())
             .await?
             .try_get(0)?;
-        for &(version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| *version > done) {
+        let wanted = done + 1..=newest;
+        for &(version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| wanted.contains(version)) {
             sqlx::raw_sql(AssertSqlSafe(translated(sql, self.db.dialect)))
                 .execute(write.on())
                 .await?;

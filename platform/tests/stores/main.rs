@@ -15,6 +15,7 @@ mod history_plans;
 mod import;
 mod isolation;
 mod matching;
+mod migrations;
 mod notices;
 mod opening;
 mod pages;
