@@ -114,7 +114,8 @@ settle_port() {
 # When a process started, in ticks since boot: tells it from a later one with the same pid.
 birth() {
   local stat
-  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  # Not `$(<…)`: where there is no such file, bash may take that for the end of the whole script.
+  read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
   stat=${stat##*) }
   # shellcheck disable=SC2086 # splitting into fields is the point
   set -- $stat

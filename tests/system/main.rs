@@ -2,17 +2,17 @@
 //!
 //! `product` runs the binary, `sink` receives its deliveries. `world` names what a test uses of the real
 //! Kafka, SQS, S3 and Postgres, which `kafka` and `aws` speak to past the product; `clients` are in Python.
-//! `broker` is a Kafka broker of a test's own.
+//! `own` is a Kafka or a Postgres of a test's own.
 //! `queue_front` stands between the product and SQS, `tcp_front` before Postgres, `registry` is one of
 //! schemas (`server` serves the three), `load` is load and what became of it. All else is tests; `make soak` runs one of them for minutes.
 #![allow(clippy::print_stderr, reason = "a failing test shows what the product said")]
 
 mod answer;
 mod aws;
-mod broker;
 mod clients;
 mod kafka;
 mod load;
+mod own;
 mod product;
 mod queue_front;
 mod registry;
@@ -35,6 +35,7 @@ mod invariants;
 mod isolation;
 mod keys;
 mod odd_targets;
+mod postgres_killed;
 mod queue_invariants;
 mod replay;
 mod rotation;

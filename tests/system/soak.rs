@@ -8,8 +8,8 @@ mod cuts;
 mod flow;
 mod front;
 
-use crate::broker::Broker;
 use crate::load::{Moments, moments};
+use crate::own::Own;
 use crate::product::{Product, Setup};
 use crate::world::World;
 use crate::{eventually, secs};
@@ -174,10 +174,11 @@ impl Soak {
     }
 
     /// The broker dies and comes back: what it has not heard of is under way.
-    async fn restart(&mut self, broker: &Broker) {
+    async fn restart(&mut self, broker: &Own) {
         self.tell("the broker dies", 0);
         let committed = self.committed().await;
-        broker.restart().await;
+        broker.kill().await;
+        broker.up().await;
         self.tell("the broker is back", 0);
         self.cut_all(&committed);
     }
@@ -221,8 +222,8 @@ impl Soak {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_becomes_of_consumers_every_record_is_sent_and_few_twice() {
     let size = size();
-    let broker = Broker::start().await;
-    let world = World::on(broker.address()).await;
+    let broker = Own::start("kafka").await;
+    let world = World::on(&broker.variable("WORLD_KAFKA_BROKERS")).await;
     let topic = world.topic("events");
     let mut soak = {
         let flow = Flow::start(world.kafka.clone(), topic.clone(), 0, Duration::ZERO);
