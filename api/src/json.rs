@@ -15,6 +15,7 @@ use http_body_util::LengthLimitError;
 use platform::catalog::Change;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::error::Category;
 
 /// The largest body of a request that is not an event: 1 MiB.
@@ -143,11 +144,16 @@ pub(crate) fn parse_or_explain<'de, T: Deserialize<'de>>(
         .and_then(|value| json.end().map(|()| value))
         .map_err(|error| {
             let message = error.to_string();
+            let at = |message: String| {
+                let path = track.path().to_string();
+                let field = if path == "." { "body".to_owned() } else { path };
+                (StatusCode::UNPROCESSABLE_ENTITY, FieldError::new(field, message))
+            };
             match error.classify() {
-                Category::Data => {
-                    let path = track.path().to_string();
-                    let field = if path == "." { "body".to_owned() } else { path };
-                    (StatusCode::UNPROCESSABLE_ENTITY, FieldError::new(field, message))
+                Category::Data => at(message),
+                // serde_json says so too of a null, or a number, where a word is expected.
+                Category::Syntax if serde_json::from_slice::<Value>(bytes).is_ok() => {
+                    at("is of the wrong type: give one of the words it may be".to_owned())
                 }
                 // Where JSON breaks off is told by line and column.
                 Category::Syntax | Category::Eof | Category::Io => {

@@ -243,8 +243,10 @@ pub struct TargetPatchBody {
     #[serde(default, deserialize_with = "change")]
     #[schema(value_type = Option<String>, example = "ops@example.com")]
     contact: Change<Option<String>>,
+    // Not to be set, and not to null either.
+    #[serde(default, deserialize_with = "change")]
     #[schema(ignore)]
-    state: Option<IgnoredAny>,
+    state: Change<IgnoredAny>,
     /// Attempts at most: a number of them per second, or text such as `30/minute`.
     #[serde(default, deserialize_with = "change")]
     #[schema(value_type = Option<RateBody>)]
@@ -282,7 +284,7 @@ impl TargetPatchBody {
     /// 422 with all that are wrong.
     pub fn check(self, config: &Config) -> Result<TargetPatch, Problem> {
         let mut checks = Checks::default();
-        if self.state.is_some() {
+        if matches!(self.state, Change::Set(_)) {
             checks.fail("state", READ_ONLY_STATE);
         }
         let patch = TargetPatch {

@@ -13,6 +13,7 @@ mod keys;
 mod operations;
 mod outages;
 mod pages;
+mod patches;
 mod problems;
 mod replays;
 mod resources;
