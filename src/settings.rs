@@ -75,6 +75,7 @@ pub fn api(config: &Config, topic: &Topic) -> api::Config {
         has_origin: config.delivery.origin.is_some(),
         verification: config.api.verification,
         idempotency_kept: config.api.idempotency_kept.0,
+        pace: pace(config),
     }
 }
 
@@ -150,4 +151,12 @@ pub fn dispatcher(config: &Config) -> dispatcher::Config {
             .flatten()
             .map(|(host, port)| dispatcher::proxy::Proxy { host, port }),
     }
+}
+
+/// How often one API key may ask.
+pub fn pace(config: &Config) -> Option<api::Pace> {
+    (config.api.rate_limit > 0).then_some(api::Pace {
+        rate: config.api.rate_limit,
+        burst: config.api.rate_burst,
+    })
 }

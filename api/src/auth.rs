@@ -21,7 +21,7 @@ use schemas::ids::Tenant;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// How long a good key is not asked for again. With [`PATIENCE`] it makes the two seconds after
 /// which a revoked key must be refused everywhere.
@@ -36,6 +36,9 @@ const STALE_FOR: Duration = Duration::from_secs(5);
 const REMEMBERED_FOR: Duration = Duration::from_secs(15 * 60);
 /// At most so many keys are remembered.
 const CAPACITY: u64 = 100_000;
+/// So many keys that were not good lately are looked up at a time: whoever tries keys out takes no more of the
+/// database's connections than that.
+const STRANGERS: usize = 2;
 /// What every tenant's key begins with (see `platform::secrets::new_api_key`).
 const KEY_PREFIX: &str = "hk_";
 /// No key is longer.
@@ -85,6 +88,7 @@ impl Expiry<Hash, Answer> for Lifetimes {
 pub struct Keys {
     answers: Cache<Hash, Answer>,
     last_good: Cache<Hash, Arc<Caller>>,
+    strangers: Semaphore,
     admin: Option<(hmac::Key, hmac::Tag)>,
     clock: Clock,
     used: mpsc::Sender<i64>,
@@ -122,6 +126,7 @@ impl Keys {
                 .max_capacity(CAPACITY)
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
+            strangers: Semaphore::new(STRANGERS),
             admin: admin_key.map(|key| {
                 let keyed = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
                 let tag = hmac::sign(&keyed, key.as_bytes());
@@ -198,7 +203,14 @@ impl Keys {
     ) -> Result<Answer, CatalogError> {
         let remembered = self.last_good.get(&hash).await;
         let asked = match &remembered {
-            None => catalog.authenticate(key).await,
+            None => match tokio::time::timeout(PATIENCE, self.strangers.acquire()).await {
+                Ok(_turn) => catalog.authenticate(key).await,
+                Err(_) => {
+                    return Err(CatalogError::Unavailable(
+                        "too many unknown keys to look up".to_owned(),
+                    ));
+                }
+            },
             Some(_) => tokio::time::timeout(PATIENCE, catalog.authenticate(key))
                 .await
                 .unwrap_or_else(|_| {
@@ -263,7 +275,7 @@ impl Keys {
 }
 
 /// The key of `Authorization: Bearer KEY`.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Err(Problem::unauthorized(
             "no API key: send the header authorization: Bearer hk_…",

@@ -1,5 +1,6 @@
 //! What the API needs to know.
 
+use crate::pace::Pace;
 use schemas::egress::EgressRules;
 use schemas::schedule::RetryPolicy;
 use schemas::verification::Verification;
@@ -30,6 +31,8 @@ pub struct Config {
     pub verification: Verification,
     /// How long an idempotency key stands for what was asked for under it.
     pub idempotency_kept: Duration,
+    /// How often one API key may ask; `None` for always.
+    pub pace: Option<Pace>,
 }
 
 /// How published events are written: as the topic's readers expect.

@@ -193,6 +193,11 @@ fn add_errors(operation: &mut Operation) {
             "Fields are not valid; `errors` names them.",
         ),
         (
+            keyed && !admin,
+            StatusCode::TOO_MANY_REQUESTS,
+            "The key asks too often; `retry-after` says when to come again.",
+        ),
+        (
             keyed,
             StatusCode::SERVICE_UNAVAILABLE,
             "The database or the event log does not answer; nothing was done.",

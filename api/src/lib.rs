@@ -32,6 +32,7 @@ mod idempotency;
 mod json;
 mod keys;
 mod outages;
+mod pace;
 mod page;
 mod problem;
 mod publish;
@@ -51,6 +52,7 @@ mod verification;
 
 pub use config::{Config, Encoding};
 pub use document::openapi;
+pub use pace::Pace;
 pub use problem::FieldError;
 
 use auth::{Admin, Caller, Keys, Uses};
@@ -58,6 +60,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::ListenerExt;
 use outages::{Dependency, Outages};
+use pace::Paces;
 use platform::catalog::{Actor, Catalog};
 use platform::clock::Clock;
 use platform::event_log::{EventLog, LogError, NewRecord};
@@ -96,6 +99,8 @@ pub(crate) struct Server {
     pub outages: Outages,
     /// Requests that go on when their client goes away.
     pub tasks: TaskTracker,
+    /// How often keys have asked lately.
+    pub paces: Paces,
     /// What was published under an idempotency key lately.
     pub published: Published,
     /// `/openapi.json`.
@@ -185,6 +190,7 @@ fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>, Uses) {
         keys,
         outages: Outages::default(),
         tasks: TaskTracker::new(),
+        paces: Paces::new(config.pace),
         published: Published::new(config.idempotency_kept),
         parts,
         // Unwrap safety: the document has text keys only, which always serialise.
@@ -202,6 +208,7 @@ fn router(server: Shared, routes: Router<Shared>) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(from_fn(conditions::not_modified))
         .layer(from_fn_with_state(with.clone(), idempotency::once))
+        .layer(from_fn_with_state(with.clone(), pace::hold))
         .layer(from_fn_with_state(with, outages::tell))
         .with_state(server)
 }

@@ -50,8 +50,8 @@ mod verification;
 pub use audit::{Actor, AuditQuery, AuditRow};
 pub use audited::AuditKind;
 pub use claims::{CLAIMED, Claim, Claimed};
-pub use expected::{Expected, Found};
 pub use db::PoolLimits;
+pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use import::{
     Import, ImportError, ImportFilter, ImportSubscription, ImportTarget, Imported, Settled, Whole,

@@ -3,6 +3,7 @@
 //! The documented defaults are `hookwright.default.toml`, compiled in: they are the reference, and
 //! what the code starts from. Over them lie the presets of `dev`, the file, and the environment.
 
+mod api;
 mod check;
 mod egress;
 pub mod error;

@@ -159,6 +159,7 @@ fn every_operation_is_described_with_examples_and_its_errors() {
                 operation["security"]
             );
             expected.extend(["401", "403", "503"]);
+            expected.extend((scheme == "apiKey").then_some("429"));
         }
         if body.is_some() {
             expected.extend(["400", "413", "415", "422"]);

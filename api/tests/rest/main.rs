@@ -14,6 +14,7 @@ mod operations;
 mod outages;
 mod pages;
 mod patches;
+mod pressure;
 mod problems;
 mod replays;
 mod resources;

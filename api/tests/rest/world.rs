@@ -172,6 +172,7 @@ pub fn config() -> Config {
         has_origin: false,
         verification: Verification::None,
         idempotency_kept: Duration::from_secs(24 * 3600),
+        pace: None,
     }
 }
 

@@ -15,22 +15,7 @@ impl Config {
     /// What must hold beyond each key's own form.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let fail = |key: &str, message: String| Err(ConfigError::new(key, message));
-        if !self.api.base_path.starts_with('/') || self.api.base_path.ends_with('/') {
-            return fail(
-                "api.base_path",
-                format!("\"{}\" must begin with / and not end with it", self.api.base_path),
-            );
-        }
-        if self.api.admin_key.as_ref().is_some_and(|key| key.len() < 16) {
-            return fail("api.admin_key", "must have at least 16 characters".into());
-        }
-        let kept = self.api.idempotency_kept.0;
-        if !(Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600)).contains(&kept) {
-            return fail(
-                "api.idempotency_kept",
-                format!("{} is not between 1m and 30d", humantime::format_duration(kept)),
-            );
-        }
+        self.api.check()?;
         if self.events.topics.is_empty() {
             return fail("events.topics", "must name at least one topic".into());
         }

@@ -48,6 +48,8 @@ pub struct Api {
     pub admin_key: Option<String>,
     pub verification: Verification,
     pub idempotency_kept: Span,
+    pub rate_limit: u32,
+    pub rate_burst: u32,
 }
 
 /// `[ops]`.
@@ -362,15 +364,6 @@ impl Config {
 }
 
 // Sections that hold a secret show nothing of it.
-
-impl std::fmt::Debug for Api {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api")
-            .field("listen", &self.listen)
-            .field("base_path", &self.base_path)
-            .finish_non_exhaustive()
-    }
-}
 
 impl std::fmt::Debug for Kafka {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
