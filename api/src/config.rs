@@ -33,6 +33,8 @@ pub struct Config {
     pub idempotency_kept: Duration,
     /// How often one API key may ask; `None` for always.
     pub pace: Option<Pace>,
+    /// The origins whose pages may ask, as browsers write them, or `*` for all.
+    pub cors_origins: Vec<String>,
 }
 
 /// How published events are written: as the topic's readers expect.

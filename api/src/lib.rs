@@ -20,6 +20,7 @@ mod audit;
 mod auth;
 mod conditions;
 mod config;
+mod cors;
 mod dead_letters;
 mod deliveries;
 mod docs;
@@ -203,12 +204,17 @@ fn server(config: &Config, parts: Parts) -> (Shared, Router<Shared>, Uses) {
 /// first.
 fn router(server: Shared, routes: Router<Shared>) -> Router {
     let with = server.clone();
-    routes
+    let has_pages = !server.config.cors_origins.is_empty();
+    let routes = routes
         .fallback(async || Problem::no_such_route())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(from_fn(conditions::not_modified))
         .layer(from_fn_with_state(with.clone(), idempotency::once))
         .layer(from_fn_with_state(with.clone(), pace::hold))
-        .layer(from_fn_with_state(with, outages::tell))
-        .with_state(server)
+        .layer(from_fn_with_state(with.clone(), outages::tell));
+    let routes = match has_pages {
+        true => routes.layer(from_fn_with_state(with, cors::share)),
+        false => routes,
+    };
+    routes.with_state(server)
 }

@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod auth;
 mod conditions;
+mod cors;
 mod document;
 mod events;
 mod history;

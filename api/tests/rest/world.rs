@@ -173,6 +173,7 @@ pub fn config() -> Config {
         verification: Verification::None,
         idempotency_kept: Duration::from_secs(24 * 3600),
         pace: None,
+        cors_origins: Vec::new(),
     }
 }
 

@@ -33,6 +33,24 @@ impl Api {
         if self.rate_burst == 0 {
             return fail("api.rate_burst", "must be at least 1".into());
         }
+        self.check_origins()
+    }
+
+    /// Each is an origin as browsers send it, since it is compared as text.
+    fn check_origins(&self) -> Result<(), ConfigError> {
+        for origin in &self.cors_origins {
+            if origin == "*" && self.cors_origins.len() > 1 {
+                let message = "\"*\" stands for all: leave the others out";
+                return Err(ConfigError::new("api.cors_origins", message));
+            }
+            if origin != "*" && !is_origin(origin) {
+                let message = format!(
+                    "\"{origin}\" is not an origin; write scheme, host in lower case, and port unless it is the usual one, \
+                     such as \"https://console.example.com\" or \"http://localhost:3000\", or \"*\" for all"
+                );
+                return Err(ConfigError::new("api.cors_origins", message));
+            }
+        }
         Ok(())
     }
 }
@@ -48,8 +66,18 @@ impl fmt::Debug for Api {
     }
 }
 
+/// Whether a browser would write an origin so.
+fn is_origin(text: &str) -> bool {
+    let is_web = text.starts_with("https://") || text.starts_with("http://");
+    // What a browser writes is what a URL's origin is written as: without the usual port, in lower case.
+    is_web
+        && !text.contains('*')
+        && url::Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::Config;
 
     #[test]
@@ -65,6 +93,38 @@ mod tests {
         ] {
             let error = Config::load(None, "", flags).map(drop).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_write_it() {
+        for good in [
+            "https://console.example.com",
+            "http://localhost:3000",
+            "http://[::1]:8080",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "",
+            "console.example.com",
+            "https://console.example.com/",
+            "https://Console.example.com",
+            "https://console.example.com:443",
+            "https://*.example.com",
+            "ftp://example.com",
+            "null",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+            let flags = format!("api.cors_origins = [\"{bad}\"]");
+            let error = Config::load(None, "", &flags).map(drop).unwrap_err();
+            assert!(error.to_string().starts_with("api.cors_origins: "), "{error}");
+        }
+        for (flags, fits) in [
+            ("api.cors_origins = [\"*\"]", true),
+            ("api.cors_origins = [\"*\", \"http://localhost:3000\"]", false),
+        ] {
+            assert_eq!(Config::load(None, "", flags).is_ok(), fits, "{flags}");
         }
     }
 }

@@ -50,6 +50,7 @@ pub struct Api {
     pub idempotency_kept: Span,
     pub rate_limit: u32,
     pub rate_burst: u32,
+    pub cors_origins: Vec<String>,
 }
 
 /// `[ops]`.
