@@ -17,10 +17,16 @@ const STORIES: i64 = 120;
 /// Polls of a whole batch are fewer: everything from the first to the last await is killed at.
 const MOST_POLLS: u32 = 60;
 
-/// An event's way, as it really was: its deliveries, with each attempt's status and length, and the end.
+/// Long enough that nothing of these stories is too old.
+const LONG: Duration = Duration::from_secs(3_600 * 24 * 365 * 100);
+
+/// An attempt's answer and length.
+type Tried = (Option<u16>, u32);
+
+/// An event's way, as it really was: its deliveries, with each attempt, and the end.
 struct Story {
     event: EventRecord,
-    deliveries: Vec<(TargetId, Vec<(Option<u16>, u32)>, DeliveryStatus)>,
+    deliveries: Vec<(TargetId, Vec<Tried>, DeliveryStatus)>,
 }
 
 fn story(n: i64) -> Story {
@@ -93,6 +99,7 @@ fn records(story: &Story) -> Vec<HistoryRecord> {
 struct Process {
     catalog: Catalog,
     group: &'static str,
+    keep: Duration,
 }
 
 impl Process {
@@ -102,14 +109,18 @@ impl Process {
             .await
             .unwrap();
         catalog.migrate().await.unwrap();
-        Self { catalog, group }
+        Self {
+            catalog,
+            group,
+            keep: LONG,
+        }
     }
 
     async fn run(&self, log: &Arc<EmbeddedLog>, shutdown: &CancellationToken) {
         let config = Config {
             group: self.group.to_owned(),
             topic: TOPIC.to_owned(),
-            keep: Duration::from_secs(3_600 * 24 * 365 * 100),
+            keep: self.keep,
             disable_after: None,
         };
         let parts = Parts {
@@ -154,6 +165,12 @@ impl Process {
     }
 }
 
+async fn topic(folder: &Path) -> Arc<EmbeddedLog> {
+    let log = EmbeddedLog::open(folder, sqlite::Sync::Normal, Clock::system(), LONG).unwrap();
+    log.provision(&[TOPIC.to_owned()]).await.unwrap();
+    Arc::new(log)
+}
+
 async fn append(log: &EmbeddedLog, records: &[HistoryRecord]) {
     let lines = write_lines(records).into_iter().map(|value| NewRecord {
         key: None,
@@ -166,10 +183,7 @@ async fn append(log: &EmbeddedLog, records: &[HistoryRecord]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_step_and_two_at_once_it_records_everything_exactly_once() {
     let folder = tempfile::tempdir().unwrap();
-    let long = Duration::from_secs(3_600 * 24 * 365 * 100);
-    let log = EmbeddedLog::open(folder.path(), sqlite::Sync::Normal, Clock::system(), long).unwrap();
-    let log = Arc::new(log);
-    log.provision(&[TOPIC.to_owned()]).await.unwrap();
+    let log = topic(folder.path()).await;
     let (file, sealer) = (folder.path().join("hookwright.db"), Sealer::random().0);
     let one = Process::open(&file, &sealer, "one").await;
     let two = Process::open(&file, &sealer, "two").await;
@@ -247,4 +261,34 @@ async fn killed_at_any_step_and_two_at_once_it_records_everything_exactly_once()
     };
     let all = [day.tally.deliveries.clone(), day.tally.attempts.clone()].into_iter();
     assert_eq!(all.flatten().collect::<BTreeMap<_, _>>(), counted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_old_goes_while_others_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = topic(folder.path()).await;
+    let file = folder.path().join("hookwright.db");
+    let mut process = Process::open(&file, &Sealer::random().0, "one").await;
+    process.keep = Duration::from_secs(3_600);
+    let (history, tenant) = (History::new(&process.catalog), Tenant::new("default").unwrap());
+    let old = story(1);
+    history.write(&records(&old)).await.unwrap();
+    let shutdown = CancellationToken::new();
+    let expired = async {
+        // There is always something to read.
+        for number in 2.. {
+            let mut new = story(number);
+            new.event.accepted_at = Clock::system().now();
+            append(&log, &records(&new)).await;
+            process.has(&new.event.event_id).await;
+            if history.event(&tenant, &old.event.event_id).await.is_err() {
+                break;
+            }
+        }
+        shutdown.cancel();
+    };
+    soon("the old event to go", async {
+        tokio::join!(process.run(&log, &shutdown), expired)
+    })
+    .await;
 }
