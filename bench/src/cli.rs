@@ -142,6 +142,19 @@ pub enum What {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// The API: events taken a second, and changes of the catalog at a pace while deliveries run. On Kafka and Postgres
+    /// too where `target/world/env` names them.
+    Api {
+        /// Events posted.
+        #[arg(long, default_value_t = 100_000)]
+        events: u64,
+        /// Catalog requests per second.
+        #[arg(long, default_value_t = 2_000.0)]
+        rate: f64,
+        /// For how long.
+        #[arg(long, default_value_t = 20.0)]
+        seconds: f64,
+    },
     /// SIGKILL with a backlog: how soon it moves again.
     Restart {
         /// Deliveries that wait at the kill.
@@ -260,6 +273,11 @@ pub fn plan(quick: bool) -> Vec<What> {
             fanout: 1,
             seed: None,
         },
+        What::Api {
+            events: 100_000 / part,
+            rate: 2_000.0,
+            seconds: 20.0 / part as f64,
+        },
         What::Restart {
             queued: 10_000 / part,
         },
@@ -312,6 +330,7 @@ pub fn name(what: &What) -> &'static str {
         What::History { .. } => "history",
         What::Crash { .. } => "crash",
         What::Sending { .. } => "sending",
+        What::Api { .. } => "api",
         What::Restart { .. } => "restart",
         What::Hanging { .. } => "hanging",
         What::Distributed { .. } => "distributed",

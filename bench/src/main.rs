@@ -32,8 +32,8 @@ use clap::Parser as _;
 use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
-    Context, backlog, crash, decode, distributed, drain, embedded, hanging, history, idle, intake, isolation,
-    matching, null_queue, quiet, raw_http, raw_sqs, restart, sending, waiting,
+    Context, api, backlog, crash, decode, distributed, drain, embedded, hanging, history, idle, intake,
+    isolation, matching, null_queue, quiet, raw_http, raw_sqs, restart, sending, waiting,
 };
 use sink::Sink;
 use std::net::SocketAddr;
@@ -141,6 +141,11 @@ impl Bench {
                 return Ok(rows);
             }
             What::Sending { deliveries } => return sending::run(context, deliveries).await,
+            What::Api {
+                events,
+                rate,
+                seconds,
+            } => return api::run(context, events, rate, seconds).await,
             What::Decode => return decode::run(),
             What::Matching { subscriptions } => return matching::run(context, subscriptions).await,
             What::History { attempts } => return history::run(context, attempts).await,

@@ -1,5 +1,6 @@
 //! The scenarios, and what they share.
 
+pub mod api;
 pub mod backlog;
 pub mod consumer_alone;
 pub mod crash;
@@ -14,6 +15,7 @@ pub mod intake;
 pub mod isolation;
 pub mod matching;
 pub mod null_queue;
+pub mod pipeline;
 pub mod quiet;
 pub mod raw_http;
 pub mod raw_sqs;

@@ -319,6 +319,7 @@ async fn every_operation_asks_for_the_key_that_the_document_says() {
                     assert_eq!(status(Some(ADMIN_KEY)).await, 403, "{name} with the admin key");
                     let at = Scope::from_word(scope).unwrap() as usize;
                     let refused = send(&world, Some(&lacking[at]), &asked).await;
+                    assert_eq!(refused.status, 403, "{name} without scope {scope}");
                     let detail = refused.json()["detail"].as_str().unwrap().to_owned();
                     refused.problem(403);
                     assert!(detail.contains(&format!("scope {scope}")), "{name}: {detail}");

@@ -3,8 +3,7 @@
 //! Each part has a product of its own and the same load on the nine; the ratio is that of its 99th percentile to the
 //! one without trouble, which is measured before and after, since the machine drifts.
 
-mod pipeline;
-
+use super::pipeline::{On, Pipeline};
 use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, subscribe, warm_up};
 use crate::driver::Driver;
 use crate::http::post;
@@ -14,7 +13,6 @@ use crate::product::Product;
 use crate::report::Row;
 use crate::sink::{Answer, Sink};
 use anyhow::{Context as _, Result, bail};
-use pipeline::Pipeline;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,9 +86,10 @@ pub async fn run(context: &Context, load: Load, distributed: bool) -> Result<Vec
 }
 
 async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool) -> Result<Row> {
-    let pipeline = Pipeline::start(context, distributed).await?;
+    let on = if distributed { On::Services } else { On::Files };
+    let pipeline = Pipeline::start(context, on).await?;
     let row = if trouble == Trouble::Beside {
-        let other = Pipeline::start(context, distributed).await?;
+        let other = Pipeline::start(context, on).await?;
         let row = measured(context, &pipeline, &other, trouble, load).await;
         other.end().await?;
         row

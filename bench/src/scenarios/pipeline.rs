@@ -1,7 +1,7 @@
-//! The product that one part is measured on: in one process with everything embedded, or in one process over
-//! services of its own names.
+//! The product that one part of a scenario is measured on, in one process, with names of its own in the services it
+//! uses.
 
-use super::super::{Context, distributed::find_key, random_key};
+use super::{Context, distributed::find_key, random_key};
 use crate::product::{Launch, Product};
 use crate::world::World;
 use anyhow::{Context as _, Result};
@@ -11,6 +11,17 @@ use tempfile::TempDir;
 const TENANT: &str = "bench";
 /// Partitions of its topics.
 const PARTITIONS: u32 = 12;
+
+/// What it stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// Files.
+    Files,
+    /// Files, but for the database: Postgres.
+    Postgres,
+    /// Kafka, SQS, S3 and Postgres.
+    Services,
+}
 
 /// A running product with a tenant.
 pub struct Pipeline {
@@ -29,26 +40,34 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Starts one.
-    pub async fn start(context: &Context, distributed: bool) -> Result<Self> {
-        if distributed {
-            let world = World::from_env().await?;
-            world.create_database().await?;
-            match Self::over(context, world.clone()).await {
-                Ok(pipeline) => Ok(pipeline),
-                Err(error) => {
-                    clean_up(&world).await;
-                    Err(error)
-                }
-            }
-        } else {
-            Self::embedded(context).await
+    pub async fn start(context: &Context, on: On) -> Result<Self> {
+        if on == On::Files {
+            return Self::dev(context, None).await;
         }
+        let world = World::from_env().await?;
+        world.create_database().await?;
+        let started = match on {
+            On::Services => Self::over(context, world.clone()).await,
+            On::Postgres | On::Files => Self::dev(context, Some(world.clone())).await,
+        };
+        if started.is_err() {
+            clean_up(&world).await;
+        }
+        started
     }
 
-    async fn embedded(context: &Context) -> Result<Self> {
+    /// `dev`, with its database in this world, if one is given.
+    async fn dev(context: &Context, world: Option<World>) -> Result<Self> {
         let folder = context.folder()?;
         let mut launch = Launch::new(&context.binary, folder.path(), &context.settings)?;
-        launch.set("secrets.key", &random_key());
+        match &world {
+            None => launch.set("secrets.key", &random_key()),
+            Some(world) => {
+                launch.set("secrets.key", &world.secrets_key);
+                launch.set("store.url", &world.database_url);
+                launch.run(&["provision"]).await?;
+            }
+        }
         let product = launch.dev().await?;
         let admin = std::fs::read_to_string(launch.data().join("admin-key")).context("the admin key")?;
         Ok(Self {
@@ -56,7 +75,7 @@ impl Pipeline {
             key: launch.dev_key()?,
             admin: admin.trim().to_owned(),
             launch,
-            world: None,
+            world,
             _folder: folder,
         })
     }
