@@ -15,7 +15,7 @@ use std::path::Path;
 /// Tries every dependency and reports each.
 pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let config = Config::load(file, "", flags)?;
-    config.sealer()?;
+    config.check_sealing()?;
     settings::check_topics(&config)?;
     telemetry::start_logs(&config.log)?;
     say(&row("config", Ok(())));

@@ -100,6 +100,7 @@ fn settings(key: &str) -> &'static [&'static str] {
         "payloads" => &["payloads.bucket", "aws.endpoint", "payloads.kind"],
         "store.url" => &["store.url", "data"],
         "kafka.brokers" => &["kafka.brokers"],
+        "secrets.kms_key" => &["secrets.kms_key"],
         "data" => &["data"],
         "api.listen" => &["api.listen"],
         "ops.listen" => &["ops.listen"],

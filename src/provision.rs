@@ -12,7 +12,7 @@ use std::path::Path;
 /// Creates topics, queues and bucket, and migrates the database.
 pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let config = Config::load(file, "", flags)?;
-    config.sealer()?;
+    config.check_sealing()?;
     telemetry::start_logs(&config.log)?;
     let mut opener = Opener::new(&config, Clock::system());
     let topics = config.all_topics();
@@ -38,12 +38,7 @@ pub async fn run(file: Option<&Path>, flags: &str) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::away("payloads", &error))?;
     say(&format!("payloads  {}", config.payloads.bucket));
-    opener
-        .catalog()
-        .await?
-        .migrate()
-        .await
-        .map_err(|error| Failure::away("store.url", &error))?;
+    opener.provisioned_catalog().await?;
     say("database  migrated");
     Ok(())
 }

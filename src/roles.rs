@@ -72,7 +72,7 @@ impl Process {
     /// Opens ports and listeners and tries every dependency.
     pub async fn open(config: Config, selection: Selection) -> Result<Self, Failure> {
         let clock = Clock::system();
-        config.sealer()?;
+        config.check_sealing()?;
         let mailer = match selection.recorder {
             true => settings::mailer(&config)?,
             false => None,

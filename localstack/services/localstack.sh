@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# LocalStack with SQS and S3. Its state is in memory: a restart is an empty AWS.
+# LocalStack with SQS, S3 and KMS. Its state is in memory: a restart is an empty AWS.
 
 fetch_localstack() {
   uv venv -q --python "$LOCALSTACK_PYTHON" "$1/venv"
@@ -16,7 +16,7 @@ start_localstack() {
   settle_port localstack
   mkdir -p "$data/localstack"
   local settings=(
-    SERVICES="sqs,s3" EAGER_SERVICE_LOADING=1
+    SERVICES="sqs,s3,kms" EAGER_SERVICE_LOADING=1
     GATEWAY_LISTEN="127.0.0.1:$port"
     # Addresses it hands out must resolve without a name server.
     LOCALSTACK_HOST="127.0.0.1:$port" SQS_ENDPOINT_STRATEGY=path
@@ -36,7 +36,10 @@ healthy_localstack() {
   local health
   port localstack
   health=$(curl -sf --noproxy '*' --max-time 2 "http://127.0.0.1:$port/_localstack/health") || return 1
-  [[ $health =~ \"s3\":\ *\"(running|available)\" && $health =~ \"sqs\":\ *\"(running|available)\" ]]
+  local service
+  for service in s3 sqs kms; do
+    [[ $health =~ \"$service\":\ *\"(running|available)\" ]] || return 1
+  done
 }
 
 # All it has is in memory.

@@ -19,6 +19,7 @@
 //! | `health`, `notices` | which targets fail, and what their owners are to be told |
 //! | `changes`, `listen` | the change feed, and hearing of it at once |
 //! | `migrate` | the tables |
+//! | `data_keys` | master keys that a key service keeps the key of |
 //! | `reseal` | what is sealed, brought under another key |
 //! | `db` | the database itself |
 
@@ -26,6 +27,7 @@ mod audit;
 pub(crate) mod audited;
 mod changes;
 mod claims;
+pub mod data_keys;
 pub(crate) mod db;
 mod endpoints;
 mod expected;

@@ -1,5 +1,6 @@
 //! The adapters a configuration asks for, opened.
 
+use crate::catalog::data_keys::{DataKeyError, DataKeys};
 use crate::catalog::{Catalog, CatalogError, PoolLimits};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
@@ -14,6 +15,8 @@ use crate::event_log::kafka::{KafkaConfig, KafkaLog};
 use crate::payload_store::PayloadStore;
 use crate::payload_store::embedded::DirectoryStore;
 use crate::payload_store::s3::S3Store;
+use crate::secrets::Sealer;
+use crate::secrets::kms::Kms;
 use crate::sqlite::Sync;
 use std::path::Path;
 use std::sync::Arc;
@@ -184,26 +187,75 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`] names the key.
     pub async fn catalog(&mut self) -> Result<Catalog, OpenError> {
-        let sealer = self.config.sealer()?;
+        let embedded = self.config.store_url().starts_with("sqlite:");
+        self.open_catalog(embedded).await
+    }
+
+    /// The catalog, brought to the newest form, with a data key where `secrets.kms_key` asks for one.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the key.
+    pub async fn provisioned_catalog(&mut self) -> Result<Catalog, OpenError> {
+        self.open_catalog(true).await
+    }
+
+    async fn open_catalog(&mut self, provision: bool) -> Result<Catalog, OpenError> {
+        self.config.check_sealing()?;
         let url = self.config.store_url();
-        let embedded = url.starts_with("sqlite:");
-        if embedded && self.config.store.url.is_none() {
+        if url.starts_with("sqlite:") && self.config.store.url.is_none() {
             data_dir::create(&self.config.data).map_err(|error| {
                 OpenError::unavailable("data", &DataDirError::explain(&self.config.data, &error))
             })?;
         }
+        let sealer = self.sealer(&url, provision).await?;
         let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);
-        let limits = PoolLimits {
-            connections: self.config.store.connections,
-            wait: self.config.store.wait.0,
-        };
-        let catalog = Catalog::open_with(&url, sealer, self.clock.clone(), limits)
+        let catalog = Catalog::open_with(&url, sealer, self.clock.clone(), self.limits())
             .await
             .map_err(unavailable)?;
-        if embedded {
+        if provision {
             catalog.migrate().await.map_err(unavailable)?;
         }
         Ok(catalog)
+    }
+
+    fn limits(&self) -> PoolLimits {
+        PoolLimits {
+            connections: self.config.store.connections,
+            wait: self.config.store.wait.0,
+        }
+    }
+
+    /// What seals and opens: the keys of the configuration, and those that KMS decrypts.
+    async fn sealer(&mut self, url: &str, make: bool) -> Result<Sealer, OpenError> {
+        let (key, mut opens) = self.config.master_keys()?;
+        let (limits, clock) = (self.limits(), self.clock.clone());
+        let of_kms = match &self.config.secrets.kms_key {
+            None => None,
+            Some(kms_key) => {
+                let kms = Kms::new(self.aws().await);
+                let keys = DataKeys::open(url, limits, &clock, (&kms, kms_key), make).await;
+                let keys = keys.map_err(|error| match error {
+                    DataKeyError::Catalog(error) => OpenError::unavailable("store.url", &error),
+                    error @ (DataKeyError::Service(_) | DataKeyError::None) => {
+                        OpenError::unavailable("secrets.kms_key", &error)
+                    }
+                })?;
+                opens.extend(keys.others);
+                Some(keys.current)
+            }
+        };
+        match (key, of_kms) {
+            // Both: the step between the two.
+            (Some(key), of_kms) => {
+                opens.extend(of_kms);
+                Ok(Sealer::new(key, opens))
+            }
+            (None, Some(of_kms)) => Ok(Sealer::new(of_kms, opens)),
+            (None, None) => Err(self.config.check_sealing().err().map_or_else(
+                || OpenError::unavailable("secrets.key", &"is needed"),
+                OpenError::Config,
+            )),
+        }
     }
 }
 
@@ -218,7 +270,6 @@ fn receive_wait(grace: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::event_log::NewRecord;
-    use crate::secrets::Sealer;
     use bytes::Bytes;
     use std::os::unix::fs::PermissionsExt as _;
 

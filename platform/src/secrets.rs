@@ -4,6 +4,7 @@
 //! (`secrets.key`), so that a copy of the database alone signs nothing. Everything sealed names its key, so
 //! that a new key can take over while the old one still opens (`secrets.old_keys`).
 
+pub mod kms;
 mod sealer;
 
 pub use sealer::{KeyId, MARK_LEN, MasterKey, OpenError, Sealer, SecretKeyError};

@@ -7,8 +7,9 @@
 //! - `COLLATE "C"` goes: bytes are how SQLite compares anyway;
 //! - `/* sqlite: … */` becomes what is in it.
 
-use super::db::Dialect;
+use super::db::{Db, Dialect};
 use super::{Catalog, CatalogError};
+use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Row};
 
 /// What there is to apply, in order: version, name, SQL. Never change one that was released.
@@ -73,39 +74,8 @@ impl Catalog {
     /// # Errors
     /// As [`migrate`](Self::migrate).
     pub async fn migrate_to(&self, newest: i64) -> Result<(), CatalogError> {
+        migrate_tables(&self.db, self.clock.now(), newest).await?;
         let mut write = self.db.begin().await?;
-        if self.db.dialect == Dialect::Postgres {
-            // SQLite's write lock is held already. One lock per schema. What is changed here may be
-            // large, and others wait for it as long as it takes.
-            sqlx::raw_sql(
-                "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
-                 SELECT pg_advisory_xact_lock(1752329579, hashtext(current_schema()))",
-            )
-            .execute(write.on())
-            .await?;
-        }
-        sqlx::raw_sql(
-            "CREATE TABLE IF NOT EXISTS hookwright_migrations \
-             (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)",
-        )
-        .execute(write.on())
-        .await?;
-        let done: i64 = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
-            .fetch_one(write.on())
-            .await?
-            .try_get(0)?;
-        let wanted = done + 1..=newest;
-        for &(version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| wanted.contains(version)) {
-            sqlx::raw_sql(AssertSqlSafe(translated(sql, self.db.dialect)))
-                .execute(write.on())
-                .await?;
-            sqlx::query("INSERT INTO hookwright_migrations (version, name, applied_at) VALUES ($1, $2, $3)")
-                .bind(version)
-                .bind(name)
-                .bind(self.clock.now().0)
-                .execute(write.on())
-                .await?;
-        }
         sqlx::query("INSERT INTO settings (name, value) VALUES ('key_check', $1) ON CONFLICT DO NOTHING")
             .bind(self.sealer.seal(KEY_CHECK))
             .execute(write.on())
@@ -119,17 +89,7 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`; says which of the three it is not.
     pub async fn check(&self) -> Result<(), CatalogError> {
-        let there = match self.db.dialect {
-            Dialect::Sqlite => {
-                "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'hookwright_migrations'"
-            }
-            Dialect::Postgres => {
-                "SELECT COUNT(*) FROM pg_tables \
-                 WHERE schemaname = current_schema() AND tablename = 'hookwright_migrations'"
-            }
-        };
-        let there: i64 = sqlx::query(there).fetch_one(&self.db.pool).await?.try_get(0)?;
-        let done: i64 = if there == 0 {
+        let done: i64 = if !has_tables(&self.db).await? {
             0
         } else {
             sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
@@ -176,6 +136,60 @@ impl Catalog {
             Err(error) => Err(CatalogError::Unavailable(format!("its secrets are {error}"))),
         }
     }
+}
+
+/// Brings the tables up to a version, all in one transaction.
+pub(super) async fn migrate_tables(db: &Db, now: Millis, newest: i64) -> Result<(), CatalogError> {
+    let mut write = db.begin().await?;
+    if db.dialect == Dialect::Postgres {
+        // SQLite's write lock is held already. One lock per schema. What is changed here may be
+        // large, and others wait for it as long as it takes.
+        sqlx::raw_sql(
+            "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
+             SELECT pg_advisory_xact_lock(1752329579, hashtext(current_schema()))",
+        )
+        .execute(write.on())
+        .await?;
+    }
+    sqlx::raw_sql(
+        "CREATE TABLE IF NOT EXISTS hookwright_migrations \
+         (version BIGINT PRIMARY KEY, name TEXT NOT NULL, applied_at BIGINT NOT NULL)",
+    )
+    .execute(write.on())
+    .await?;
+    let done: i64 = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
+        .fetch_one(write.on())
+        .await?
+        .try_get(0)?;
+    let wanted = done + 1..=newest;
+    for &(version, name, sql) in MIGRATIONS.iter().filter(|(version, ..)| wanted.contains(version)) {
+        sqlx::raw_sql(AssertSqlSafe(translated(sql, db.dialect)))
+            .execute(write.on())
+            .await?;
+        sqlx::query("INSERT INTO hookwright_migrations (version, name, applied_at) VALUES ($1, $2, $3)")
+            .bind(version)
+            .bind(name)
+            .bind(now.0)
+            .execute(write.on())
+            .await?;
+    }
+    write.commit().await?;
+    Ok(())
+}
+
+/// Whether there are any tables of ours.
+pub(super) async fn has_tables(db: &Db) -> Result<bool, CatalogError> {
+    let there = match db.dialect {
+        Dialect::Sqlite => {
+            "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'hookwright_migrations'"
+        }
+        Dialect::Postgres => {
+            "SELECT COUNT(*) FROM pg_tables \
+             WHERE schemaname = current_schema() AND tablename = 'hookwright_migrations'"
+        }
+    };
+    let there: i64 = sqlx::query(there).fetch_one(&db.pool).await?.try_get(0)?;
+    Ok(there > 0)
 }
 
 fn translated(sql: &str, dialect: Dialect) -> String {

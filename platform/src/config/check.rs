@@ -2,7 +2,7 @@
 
 use super::error::ConfigError;
 use super::keys::{Breaker, Config, Kafka, LogKind, Payloads, PayloadsKind, QueueKind, SpillBy};
-use crate::secrets::{MasterKey, Sealer};
+use crate::secrets::MasterKey;
 use crate::telemetry;
 use schemas::avro::Framing;
 use schemas::schedule::MAX_WINDOW;
@@ -110,8 +110,17 @@ impl Config {
         if self.store.audit.0 < Duration::from_secs(24 * 3600) {
             return fail("store.audit", "must be at least 1d, such as \"400d\"".into());
         }
-        if self.secrets.key.is_some() {
-            self.sealer()?;
+        self.master_keys()?;
+        if self
+            .secrets
+            .kms_key
+            .as_deref()
+            .is_some_and(|key| key.trim().is_empty())
+        {
+            return fail(
+                "secrets.kms_key",
+                "is empty; write the ARN, the id or an alias of a key of KMS".into(),
+            );
         }
         if let Err(message) = telemetry::filter(&self.log.level) {
             return fail("log.level", message);
@@ -151,22 +160,35 @@ impl Config {
         kept.clamp(self.retry.window.0, MAX_WINDOW)
     }
 
-    /// What seals the targets' secrets: whatever opens the catalog asks for it before anything else.
+    /// Whether there is something that seals the targets' secrets: whatever opens the catalog asks first.
     ///
     /// # Errors
-    /// When `secrets.key` is not set, or a key cannot be used.
-    pub fn sealer(&self) -> Result<Sealer, ConfigError> {
-        let Some(key) = &self.secrets.key else {
-            let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
-            return Err(ConfigError::new("secrets.key", message));
-        };
-        let key = MasterKey::from_base64(key)
-            .map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
+    /// When neither `secrets.key` nor `secrets.kms_key` is set.
+    pub fn check_sealing(&self) -> Result<(), ConfigError> {
+        if self.secrets.key.is_some() || self.secrets.kms_key.is_some() {
+            return Ok(());
+        }
+        let message = "is needed to seal the targets' secrets: base64 of 32 bytes; make one with: head -c 32 /dev/urandom | base64";
+        Err(ConfigError::new("secrets.key", message))
+    }
+
+    /// The master keys of the configuration itself: the one that seals, if it is one of these, and those that open.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn master_keys(&self) -> Result<(Option<MasterKey>, Vec<MasterKey>), ConfigError> {
+        let key = self
+            .secrets
+            .key
+            .as_deref()
+            .map(MasterKey::from_base64)
+            .transpose();
+        let key = key.map_err(|error| ConfigError::new("secrets.key", error.to_string()))?;
         let old = self.secrets.old_keys.iter().enumerate().map(|(n, old)| {
             MasterKey::from_base64(old)
                 .map_err(|error| ConfigError::new("secrets.old_keys", format!("number {}: {error}", n + 1)))
         });
-        Ok(Sealer::new(key, old.collect::<Result<_, _>>()?))
+        Ok((key, old.collect::<Result<_, _>>()?))
     }
 }
 

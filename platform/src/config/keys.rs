@@ -266,6 +266,7 @@ pub struct Replay {
 pub struct Secrets {
     pub key: Option<String>,
     pub old_keys: Vec<String>,
+    pub kms_key: Option<String>,
 }
 
 /// What survives a power cut.

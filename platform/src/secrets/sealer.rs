@@ -160,7 +160,7 @@ impl Sealer {
     pub fn random() -> (Self, String) {
         let bytes = Zeroizing::new(random_bytes::<32>());
         let key = MasterKey::from_bytes(&bytes);
-        (Self::new(key, Vec::new()), STANDARD.encode(&*bytes))
+        (Self::new(key, Vec::new()), STANDARD.encode(bytes.as_slice()))
     }
 
     /// The key that seals.

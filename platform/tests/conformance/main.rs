@@ -28,6 +28,7 @@ mod kafka_away;
 mod kafka_group;
 mod kafka_lookup;
 mod kafka_members;
+mod kms;
 mod s3;
 mod sqs;
 mod sqs_faults;
