@@ -94,6 +94,18 @@ async fn secrets_and_keys_never_lie_in_the_clear(store: Store) {
         hidden.push(secret.as_bytes()["whsec_".len()..].to_vec());
         hidden.push(parse_secret(&secret).unwrap().as_bytes().to_vec());
     }
+    let details = catalog.target_details(target.id).await.unwrap().unwrap();
+    let shown = format!("{details:?} {:?} {catalog:?}", store.sealer);
+    assert!(shown.contains("https://a.example/"), "{shown}");
+    for live in &details.keys {
+        // As text, and as a list of numbers.
+        let text = schemas::signature::encode_secret(&live.key);
+        let numbers = format!("{:?}", live.key.as_bytes());
+        assert!(
+            !shown.contains(&text) && !shown.contains(&numbers),
+            "a key shows in {shown}"
+        );
+    }
     let contents = match &store.folder {
         Some(folder) => {
             let mut bytes = Vec::new();
