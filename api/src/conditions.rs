@@ -66,7 +66,13 @@ enum Tags {
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>, Problem> {
     let mut these = Vec::new();
     for value in headers.get_all(name) {
-        for part in value.to_str().unwrap_or("?").split(',').map(str::trim) {
+        let mut quoted = false;
+        // A comma in quotes is part of a tag.
+        let between = |c: char| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        };
+        for part in value.to_str().unwrap_or("?").split(between).map(str::trim) {
             let opaque = part.strip_prefix("W/").unwrap_or(part);
             if part == "*" {
                 return Ok(Some(Tags::Any));
@@ -105,13 +111,15 @@ pub async fn not_modified(request: Request, next: Next) -> Response {
     if request.method() != Method::GET || !request.headers().contains_key(IF_NONE_MATCH) {
         return next.run(request).await;
     }
-    let seen = match tags(request.headers(), &IF_NONE_MATCH) {
-        Ok(seen) => seen,
-        Err(problem) => return problem.into_response(),
-    };
+    let seen = tags(request.headers(), &IF_NONE_MATCH);
     let mut response = next.run(request).await;
     let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok()) else {
         return response;
+    };
+    // Who has no key, or asks for what is not there, is told that first.
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(problem) => return problem.into_response(),
     };
     let unchanged = match seen {
         None => false,
@@ -151,6 +159,10 @@ mod tests {
         assert_eq!(
             read(&["\"a\", W/\"b\"", "\"\""]).unwrap(),
             these(&["\"a\"", "W/\"b\"", "\"\""])
+        );
+        assert_eq!(
+            read(&["W/\",a, b\",\"c,\""]).unwrap(),
+            these(&["W/\",a, b\"", "\"c,\""])
         );
         for wrong in ["a", "", "\"", "\"a\", b", "w/\"a\"", "W/"] {
             assert!(read(&[wrong]).is_err(), "{wrong}");

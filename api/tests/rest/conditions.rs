@@ -108,8 +108,16 @@ async fn what_is_as_it_was_seen_is_not_sent_again() {
             assert!(!answer.headers.contains_key("content-type"));
             assert_eq!(answer.expect(304), Value::Null);
         }
-        assert_eq!(get("\"x\"").await.expect(200), world.get(&path).await.json());
+        for other in ["\"x\"", "\"x,y\""] {
+            assert_eq!(get(other).await.expect(200), world.get(&path).await.json());
+        }
         get("x").await.problem(400);
+        // Who has no key is told that first.
+        let uri = format!("{}/v1{path}", world.root);
+        let keyless = Request::get(uri)
+            .header("if-none-match", "x")
+            .body(Full::default());
+        world.send(keyless.unwrap()).await.problem(401);
         world.patch(&path, change).await.expect(200);
         get(&made).await.expect(200);
     }
