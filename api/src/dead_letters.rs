@@ -76,6 +76,7 @@ struct Redriven {
 /// again; in the dead-letter queue, which is for the operator, it stays the one message it was.
 #[utoipa::path(post, path = "/webhooks/dead-letters/redrive", tag = TAG, request_body = Redrive,
     responses((status = 202, description = "They will be sent.", body = Redriven),
+        (status = 404, description = "There is no delivery with this id, or it is another tenant's."),
         (status = 409, description = "The target is disabled, not verified, or gone; the delivery is no dead letter; \
             or 1,000 replays are not done yet."),
         (status = 410, description = "The event log no longer holds the delivery's event.")))]

@@ -5,6 +5,7 @@
 //! their schemas' examples) is added here rather than repeated at each.
 
 mod headers;
+mod schemas;
 
 use crate::problem::{FieldError, ProblemBody};
 use crate::{Config, Shared};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 /// What stands before the routes.
@@ -39,6 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
             A POST with an `idempotency-key` may be sent again: what was done is answered again, with \
             `idempotent-replayed: true`, and not done again. What was refused may be corrected under the same key.",
     ),
+    servers((url = "/", description = "The server that the document is from.")),
     components(schemas(ProblemBody<'static>, FieldError)),
     tags(
         (name = "events", description = "What happened: publish it, and look it up."),
@@ -108,6 +110,7 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
     headers::add_tags(document);
     headers::add_keys(document);
     let components = document.components.get_or_insert_default();
+    schemas::share_items(components);
     // Unwrap safety: schemas have text keys only, which always serialise.
     let schemas = serde_json::to_value(&components.schemas).expect("schemas serialise");
     for item in document.paths.paths.values_mut() {
@@ -122,6 +125,7 @@ fn complete(document: &mut utoipa::openapi::OpenApi) {
             let Some(operation) = operation else { continue };
             add_key(operation, scope);
             add_errors(operation);
+            need_no_body(operation, &schemas);
             add_examples(operation, &schemas);
         }
     }
@@ -132,16 +136,19 @@ fn has_tag(operation: &Operation, tag: &str) -> bool {
 }
 
 /// Says which key an operation takes: with the scope that goes with its method, unless it says `security` itself.
-/// What is asked for is what its handler takes (`access`).
+/// What is asked for is what its handler takes (`access`). That it takes none is said too.
 fn add_key(operation: &mut Operation, scope: Scope) {
-    if has_tag(operation, docs::TAG) || operation.security.is_some() {
+    if operation.security.is_some() {
         return;
     }
-    operation.security = Some(vec![if has_tag(operation, admin::TAG) {
-        SecurityRequirement::new("adminKey", Vec::<String>::new())
+    let key = if has_tag(operation, docs::TAG) {
+        None
+    } else if has_tag(operation, admin::TAG) {
+        Some(SecurityRequirement::new("adminKey", Vec::<String>::new()))
     } else {
-        SecurityRequirement::new("apiKey", [scope.as_str()])
-    }]);
+        Some(SecurityRequirement::new("apiKey", [scope.as_str()]))
+    };
+    operation.security = Some(key.into_iter().collect());
 }
 
 /// Which errors an operation answers with follows from what it takes.
@@ -152,7 +159,7 @@ fn add_errors(operation: &mut Operation) {
     };
     let (in_path, in_query) = (takes(&ParameterIn::Path), takes(&ParameterIn::Query));
     let body = operation.request_body.is_some();
-    let keyed = operation.security.is_some();
+    let keyed = operation.security.iter().flatten().next().is_some();
     let admin = has_tag(operation, admin::TAG);
     let refused = if admin {
         "The key is not the admin key, or none is configured."
@@ -235,9 +242,36 @@ fn add_problem(status: StatusCode, response: &mut Response) {
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
+    let header = match status {
+        StatusCode::UNAUTHORIZED => Some((
+            "www-authenticate",
+            "How to authenticate.",
+            "Bearer realm=\"hookwright\"",
+        )),
+        StatusCode::SERVICE_UNAVAILABLE => Some(("retry-after", "In how many seconds to ask again.", "1")),
+        _ => None,
+    };
+    if let Some((name, description, example)) = header {
+        let header = headers::text(description, example);
+        response.headers.insert(name.to_owned(), RefOr::T(header));
+    }
     response
         .content
         .insert("application/problem+json".to_owned(), RefOr::T(content));
+}
+
+/// A body none of whose fields is needed may be left out as a whole (see [`Json`](crate::json::Json)).
+fn need_no_body(operation: &mut Operation, schemas: &Value) {
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        let needed = body.content.values_mut().filter_map(own).any(|content| {
+            // Unwrap safety: as above.
+            let schema = serde_json::to_value(&content.schema).expect("schemas serialise");
+            let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+            let schema = name.map_or(&schema, |name| &schemas[name]);
+            schema["type"] != "object" || schema["required"].is_array()
+        });
+        body.required = Some(if needed { Required::True } else { Required::False });
+    }
 }
 
 /// What stands at the place itself; we write no references but to schemas.

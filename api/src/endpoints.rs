@@ -3,7 +3,7 @@
 use crate::Shared;
 use crate::access::{Manages, Reads};
 use crate::conditions::{IfMatch, Tagged, tag};
-use crate::filters::patterns;
+use crate::filters::{EventPattern, patterns};
 use crate::idempotency::Once;
 use crate::json::{Checks, Json, change};
 use crate::page::{Cursor, Id, List, PageParams, Params};
@@ -44,6 +44,7 @@ pub(crate) struct EndpointBody {
     /// The target's address, normalised.
     url: String,
     /// All event types the target is subscribed to, sorted.
+    #[schema(value_type = Vec<EventPattern>)]
     events: Vec<String>,
     /// Whether the target is disabled.
     disabled: bool,
@@ -86,10 +87,9 @@ struct NewEndpointBody {
     #[schema(value_type = String, required = true)]
     url: Option<String>,
     /// 1 to 500 exact event types, prefixes ending in `.*`, or `*`.
-    #[schema(value_type = Vec<String>, required = true, min_items = 1, max_items = 500)]
+    #[schema(value_type = Vec<EventPattern>, required = true, min_items = 1, max_items = 500)]
     events: Option<Vec<String>>,
     /// Whether it starts switched off; false when left out.
-    #[schema(default = false)]
     disabled: Option<bool>,
 }
 
@@ -104,7 +104,7 @@ struct EndpointPatchBody {
     url: Change<String>,
     /// All its event types: those not named here go.
     #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Vec<String>, required = false)]
+    #[schema(value_type = Vec<EventPattern>, required = false, min_items = 1, max_items = 500)]
     events: Change<Vec<String>>,
     /// Whether it is switched off.
     #[serde(default, deserialize_with = "change")]

@@ -24,6 +24,13 @@ const TAG: &str = "filters";
 /// A filter has at most so many patterns.
 const MAX_PATTERNS: usize = 500;
 
+/// Which event types: one exactly, those beneath a prefix that ends in `.*`, or all (`*`).
+#[derive(ToSchema)]
+#[schema(value_type = String, example = "core.orders.*", max_length = 256,
+    pattern = r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$")]
+#[allow(dead_code, reason = "describes what schemas::pattern::check takes")]
+pub(crate) struct EventPattern(String);
+
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::default()
@@ -44,6 +51,7 @@ pub(crate) struct FilterBody {
     /// What it is called.
     name: String,
     /// Exact event types, prefixes ending in `.*`, or `*`.
+    #[schema(value_type = Vec<EventPattern>)]
     events: Vec<String>,
     /// When it was made.
     created_at: Time,
@@ -69,10 +77,10 @@ impl From<Filter> for FilterBody {
 #[schema(as = FilterToMake, example = json!({"name": "orders", "events": ["core.orders.*"]}))]
 pub(crate) struct NewFilterBody {
     /// What it is called: 1 to 200 characters.
-    #[schema(value_type = String, required = true)]
+    #[schema(value_type = String, required = true, min_length = 1, max_length = 200)]
     name: Option<String>,
     /// 1 to 500 exact event types, prefixes ending in `.*`, or `*`.
-    #[schema(value_type = Vec<String>, required = true, min_items = 1, max_items = 500)]
+    #[schema(value_type = Vec<EventPattern>, required = true, min_items = 1, max_items = 500)]
     events: Option<Vec<String>>,
 }
 
@@ -100,11 +108,11 @@ impl NewFilterBody {
 struct FilterPatchBody {
     /// What it is called.
     #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = String, required = false)]
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200)]
     name: Change<String>,
     /// All its patterns: those not named here go.
     #[serde(default, deserialize_with = "change")]
-    #[schema(value_type = Vec<String>, required = false)]
+    #[schema(value_type = Vec<EventPattern>, required = false, min_items = 1, max_items = 500)]
     events: Change<Vec<String>>,
 }
 

@@ -40,7 +40,8 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 pub struct NewEvent<'a> {
     /// What happened: segments of A-Z, a-z, 0-9, _ and - with a dot between them.
     #[serde(borrow, default, rename = "type")]
-    #[schema(value_type = String, required = true, example = "core.orders.created.v1")]
+    #[schema(value_type = String, required = true, example = "core.orders.created.v1",
+        max_length = 256, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
     event_type: Option<Text<'a>>,
     /// The body to deliver: any JSON value, delivered byte for byte as it stands in the request.
     /// White space before and after the value is not part of it. Either this or `rawPayload`.

@@ -76,7 +76,6 @@ struct NewSubscriptionBody {
     #[schema(value_type = i64, required = true)]
     filter_id: Option<i64>,
     /// Whether it counts; true when left out.
-    #[schema(default = true)]
     active: Option<bool>,
 }
 

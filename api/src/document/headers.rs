@@ -12,6 +12,8 @@ use utoipa::openapi::{Header, OpenApi, RefOr, Required, Response, ResponseBuilde
 
 /// An example of a tag.
 const TAG: &str = "\"Vj0_n3ZkQm2r8wYb5cXe1A\"";
+/// What `idempotency::key` takes; white space around a header's value is no part of it.
+const KEY: &str = "^[!-~]([ -~]{0,253}[!-~])?$";
 
 /// Describes the tags of what can be changed: what has a PATCH has an `ETag`.
 pub(super) fn add_tags(document: &mut OpenApi) {
@@ -45,7 +47,7 @@ pub(super) fn add_keys(document: &mut OpenApi) {
         take(
             post,
             "idempotency-key",
-            "order-desk-4711",
+            ("order-desk-4711", Some(KEY)),
             "1 to 255 printable characters, for this one request. Sent again with the same key, path and body, it is \
              answered again and not done again, for 24 h unless the server is configured otherwise.",
         );
@@ -88,7 +90,7 @@ fn tags_of_one(item: &mut PathItem) {
         take(
             get,
             "if-none-match",
-            TAG,
+            (TAG, None),
             "Tags seen before: if one of them is still its tag, the answer is 304, without a body.",
         );
         let unchanged = ResponseBuilder::new()
@@ -105,7 +107,7 @@ fn tags_of_one(item: &mut PathItem) {
         take(
             change,
             "if-match",
-            TAG,
+            (TAG, None),
             "Tags: it is changed only if one of them is its tag still. So of several clients that change what they have \
              read, none undoes what another did.",
         );
@@ -137,14 +139,16 @@ fn shows_tag(operation: &mut Operation) {
     }
 }
 
-/// Adds a header that an operation takes.
-fn take(operation: &mut Operation, name: &str, example: &str, description: &str) {
+/// Adds a header that an operation takes, with an example, and the pattern of all if there is one.
+fn take(operation: &mut Operation, name: &str, (example, pattern): (&str, Option<&str>), description: &str) {
     let parameter: Parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(description))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .schema(Some(
+            ObjectBuilder::new().schema_type(Type::String).pattern(pattern),
+        ))
         .example(Some(json!(example)))
         .build();
     operation
@@ -162,7 +166,8 @@ fn answer(operation: &mut Operation, status: StatusCode, response: Response) {
         .or_insert(RefOr::T(response));
 }
 
-fn text(description: &str, example: &str) -> Header {
+/// A header of an answer.
+pub(super) fn text(description: &str, example: &str) -> Header {
     HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .description(Some(description))

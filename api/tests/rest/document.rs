@@ -1,9 +1,9 @@
 //! The OpenAPI document: whole, and as the router is.
 
-use crate::world::{ADMIN_KEY, World, config};
+use crate::world::{ADMIN_KEY, Answer, World, config};
 use http::{Method, Request};
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// All routes, as the contract has them.
@@ -147,7 +147,9 @@ fn every_operation_is_described_with_examples_and_its_errors() {
 
         let answers = operation["responses"].as_object().unwrap();
         let mut expected = BTreeSet::new();
-        if operation["tags"][0] != "docs" {
+        if operation["tags"][0] == "docs" {
+            assert_eq!(operation["security"], json!([]), "{name}");
+        } else {
             let scheme = if path.starts_with("/v1/admin") {
                 "adminKey"
             } else {
@@ -211,6 +213,7 @@ fn walk<'a>(value: &'a Value, visit: &mut impl FnMut(&'a Value)) {
 fn every_reference_leads_somewhere_and_every_property_is_described() {
     let document = document();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    assert_eq!(document["servers"][0]["url"], "/");
     walk(&document, &mut |value| {
         if let Some(path) = value["$ref"].as_str() {
             let name = path.strip_prefix("#/components/schemas/").unwrap();
@@ -218,6 +221,10 @@ fn every_reference_leads_somewhere_and_every_property_is_described() {
         }
     });
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if let Some(item) = name.strip_prefix("List_") {
+            let shared = json!({"$ref": format!("#/components/schemas/{item}")});
+            assert_eq!(schema["properties"]["items"]["items"], shared, "{name}");
+        }
         assert!(
             schema["description"].is_string() || name.starts_with("List_"),
             "{name}"
@@ -235,6 +242,22 @@ fn every_reference_leads_somewhere_and_every_property_is_described() {
     }
 }
 
+/// Sends a request with this body to an operation, under the key it takes. Its ids are of nothing.
+async fn ask(world: &World, method: &str, path: &str, media_type: &str, body: String) -> Answer {
+    let key = if path.starts_with("/v1/admin") {
+        ADMIN_KEY
+    } else {
+        world.key.as_str()
+    };
+    let path = path.replace("{id}", "1").replace("{tenant}", "nobody");
+    let request = Request::builder()
+        .method(method.to_uppercase().as_str())
+        .uri(format!("{}{path}", world.root))
+        .header("authorization", format!("Bearer {key}"))
+        .header("content-type", media_type);
+    world.send(request.body(Full::new(body.into())).unwrap()).await
+}
+
 #[tokio::test]
 async fn examples_of_bodies_are_taken_as_they_stand() {
     let world = World::start().await;
@@ -243,29 +266,12 @@ async fn examples_of_bodies_are_taken_as_they_stand() {
         let Some(body) = operation.get("requestBody") else {
             continue;
         };
-        let key = if path.starts_with("/v1/admin") {
-            ADMIN_KEY
-        } else {
-            world.key.as_str()
-        };
         for (media_type, content) in body["content"].as_object().unwrap() {
             let example = &content["example"];
             let text = example
                 .as_str()
                 .map_or_else(|| example.to_string(), str::to_owned);
-            let uri = format!(
-                "{}{}",
-                world.root,
-                path.replace("{id}", "1").replace("{tenant}", "nobody")
-            );
-            let request = Request::builder()
-                .method(method.to_uppercase().as_str())
-                .uri(uri)
-                .header("authorization", format!("Bearer {key}"))
-                .header("content-type", media_type);
-            let answer = world
-                .send(request.body(Full::new(text.clone().into())).unwrap())
-                .await;
+            let answer = ask(&world, &method, &path, media_type, text.clone()).await;
             // Its fields are right; what it refers to may not be there.
             let named =
                 answer.status == 422 && answer.json()["errors"][0]["message"] == "there is no such target";
@@ -276,6 +282,25 @@ async fn examples_of_bodies_are_taken_as_they_stand() {
                 answer.status, answer.body
             );
         }
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_may_be_left_out_where_the_document_says_so() {
+    let world = World::start().await;
+    for (path, method, operation) in operations(&document()) {
+        let Some(body) = operation.get("requestBody") else {
+            continue;
+        };
+        let answer = ask(&world, &method, &path, "application/json", String::new()).await;
+        let refused = [400, 422].contains(&answer.status.as_u16());
+        let required = body["required"].as_bool().unwrap();
+        assert_eq!(
+            refused, required,
+            "{method} {path}: {} {:?}",
+            answer.status, answer.body
+        );
     }
     world.stop().await;
 }
