@@ -24,6 +24,7 @@ mod world;
 mod away;
 mod bad_input;
 mod bad_requests;
+mod contract;
 mod crash;
 mod dead_letters;
 mod distributed;

@@ -1,0 +1,36 @@
+//! The OpenAPI document, as others use it: requests made up of it are answered as it says. The Python of
+//! `tests/contract` does it.
+
+use crate::secs;
+use crate::world::python;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// Runs a script on the product, and tells all it said when it fails.
+async fn run(script: &str, arguments: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract");
+    let mut command = Command::new(python());
+    command
+        .arg("-B")
+        .arg(folder.join(script))
+        .args(["--hookwright", env!("CARGO_BIN_EXE_hookwright")])
+        .args(arguments)
+        .stdin(Stdio::null());
+    // The script has limits of its own, within these; killed, it could not stop the product.
+    let output = tokio::time::timeout(secs(600), command.output()).await;
+    let output = output.expect("within its limits").expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        output.status.success(),
+        "{script} {arguments:?}: {}\n{}\n{}",
+        output.status,
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn requests_made_up_of_the_document_are_answered_as_it_says() {
+    run("fuzz.py", &["--cases", "100", "--seed", "1"]).await;
+}
