@@ -1,8 +1,8 @@
-//! The OpenAPI document, as others use it: requests made up of it are answered as it says. The Python of
-//! `tests/contract` does it.
+//! The OpenAPI document, as others use it: requests made up of it are answered as it says, and clients made of it
+//! work. The Python of `tests/contract` does both.
 
 use crate::secs;
-use crate::world::python;
+use crate::world::{node, python};
 use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
@@ -33,4 +33,14 @@ async fn run(script: &str, arguments: &[&str]) {
 #[tokio::test]
 async fn requests_made_up_of_the_document_are_answered_as_it_says() {
     run("fuzz.py", &["--cases", "100", "--seed", "1"]).await;
+}
+
+#[tokio::test]
+async fn a_python_client_made_of_the_document_works() {
+    run("clients.py", &["python"]).await;
+}
+
+#[tokio::test]
+async fn a_typescript_client_made_of_the_document_works() {
+    run("clients.py", &["typescript", "--node", &node()]).await;
 }

@@ -42,6 +42,11 @@ pub fn python() -> String {
     variable("WORLD_PYTHON")
 }
 
+/// The folder with what makes TypeScript clients.
+pub fn node() -> String {
+    variable("WORLD_NODE")
+}
+
 /// Where `localstack/up` keeps what it has fetched.
 pub fn fetched() -> String {
     variable("WORLD_CACHE")
