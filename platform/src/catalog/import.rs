@@ -3,12 +3,15 @@
 //! An entry is the tenant's own of the same id; where there is none, one with the same content; otherwise it is
 //! made, by its id if nobody has it. So bringing in the same again changes nothing.
 
+mod alike;
+
 use super::audited::{Action, Entry};
 use super::db::{Dialect, Write};
 use super::filters::{self, filter_row};
 use super::subscriptions::{self, subscription_row};
 use super::targets::{self, target_row};
-use super::{Catalog, CatalogError, Change, Filter, NewTarget, Subscription, Target, TargetPatch};
+use super::{Catalog, CatalogError, Change, Filter, NewTarget, Subscription, Target};
+use alike::{is_same, patch};
 use schemas::ids::{FilterId, SubscriptionId, TargetId, Tenant};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
@@ -390,64 +393,4 @@ async fn all<T>(
         .fetch_all(connection)
         .await?;
     rows.iter().map(read).collect()
-}
-
-/// Whether a target is what is to be brought in. Its state is its owner's and the recorder's affair.
-fn is_same(old: &Target, new: &NewTarget) -> bool {
-    // All fields by name, so that a new one is not forgotten here.
-    let NewTarget {
-        url,
-        description,
-        headers,
-        contact,
-        state: _,
-        rate_limit,
-        retry,
-        timeout,
-        request,
-        client_key: _,
-    } = new;
-    *url == old.url
-        && *description == old.description
-        && *headers == old.headers
-        && *contact == old.contact
-        && *rate_limit == old.rate_limit
-        && *retry == old.retry
-        && *timeout == old.timeout
-        && *request == old.request
-}
-
-/// What makes a target what is to be brought in, its state left as it is.
-fn patch(old: &Target, new: NewTarget) -> TargetPatch {
-    let NewTarget {
-        url,
-        description,
-        headers,
-        contact,
-        state: _,
-        rate_limit,
-        retry,
-        timeout,
-        request,
-        client_key,
-    } = new;
-    TargetPatch {
-        url: Change::Set(url),
-        description: Change::Set(description),
-        headers: Change::Set(headers),
-        contact: Change::Set(contact),
-        state: Change::Keep,
-        rate_limit: Change::Set(rate_limit),
-        retry: Change::Set(retry),
-        timeout: Change::Set(timeout),
-        schemes: Change::Set(request.schemes),
-        signature_headers: Change::Set(request.signature_headers),
-        // The certificate that is there has its key already.
-        tls: if request.tls == old.request.tls {
-            Change::Keep
-        } else {
-            Change::Set(request.tls.map(|tls| (tls, client_key)))
-        },
-        verification: Change::Set(request.verification),
-    }
 }
