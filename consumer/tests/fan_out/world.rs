@@ -103,12 +103,6 @@ impl DeliveryQueue for Queue {
         vec![Ok(()); entries.len()]
     }
 
-    fn is_crowded(&self, _: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _: QueueName) {}
-
     async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
         Ok(Depth::default())
     }

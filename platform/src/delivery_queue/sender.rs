@@ -236,12 +236,6 @@ mod tests {
             entries.iter().map(|_| Ok(())).collect()
         }
 
-        fn is_crowded(&self, _: QueueName) -> bool {
-            false
-        }
-
-        async fn room(&self, _: QueueName) {}
-
         async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
             Ok(Depth::default())
         }

@@ -279,12 +279,6 @@ impl DeliveryQueue for SqsQueue {
         })
     }
 
-    fn is_crowded(&self, _queue: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _queue: QueueName) {}
-
     fn limits(&self) -> QueueLimits {
         QueueLimits {
             receive_entries: super::MAX_RECEIVE,

@@ -59,12 +59,6 @@ impl DeliveryQueue for LongPoll {
         Ok(Depth::default())
     }
 
-    fn is_crowded(&self, _queue: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _queue: QueueName) {}
-
     fn limits(&self) -> QueueLimits {
         QueueLimits {
             receive_entries: MAX_RECEIVE,

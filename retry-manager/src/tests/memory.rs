@@ -186,12 +186,6 @@ impl DeliveryQueue for MemoryQueue {
         vec![Ok(()); entries.len()]
     }
 
-    fn is_crowded(&self, _: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _: QueueName) {}
-
     async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
         Ok(Depth::default())
     }

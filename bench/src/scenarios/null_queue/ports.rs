@@ -54,7 +54,7 @@ impl Backlog {
     pub async fn finish(&self, records: u64) {
         self.state.wanted.send_replace(records);
         let mut finished = self.state.finished.subscribe();
-        // Unwrap safety: the sender is in the state, which is here.
+        // It cannot fail: the sender is in the state, which is here.
         drop(finished.wait_for(|finished| *finished >= records).await);
     }
 }
@@ -183,6 +183,17 @@ impl LogReader for Reader {
     async fn close(self: Box<Self>) {}
 }
 
+/// What a call may carry: the limits of SQS.
+pub const LIKE_SQS: QueueLimits = QueueLimits {
+    batch_entries: 10,
+    batch_bytes: (1 << 20) - 8_192,
+    linger: Duration::from_millis(5),
+    concurrency: 32,
+    receive_entries: 10,
+    receive_wait: Duration::ZERO,
+    drop_receive: true,
+};
+
 /// A queue of SQS's limits that takes what it is given, and keeps nothing.
 #[derive(Default)]
 pub struct NullQueue {
@@ -235,26 +246,12 @@ impl DeliveryQueue for NullQueue {
         vec![Ok(()); entries.len()]
     }
 
-    fn is_crowded(&self, _: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _: QueueName) {}
-
     async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
         Ok(Depth::default())
     }
 
     fn limits(&self) -> QueueLimits {
-        QueueLimits {
-            batch_entries: 10,
-            batch_bytes: (1 << 20) - 8_192,
-            linger: Duration::from_millis(5),
-            concurrency: 32,
-            receive_entries: 10,
-            receive_wait: Duration::ZERO,
-            drop_receive: true,
-        }
+        LIKE_SQS
     }
 
     async fn provision(&self) -> Result<(), QueueError> {

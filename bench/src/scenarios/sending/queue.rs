@@ -1,6 +1,7 @@
 //! A queue of SQS's limits that serves messages made before, each once, and deletes at once. What is sent to it
 //! comes back at the end of the line: nothing is lost that is put off.
 
+use crate::scenarios::null_queue::ports::LIKE_SQS;
 use async_trait::async_trait;
 use platform::delivery_queue::{
     DeliveryQueue, Depth, InMessage, OutMessage, QueueError, QueueLimits, QueueName, Receipt,
@@ -65,7 +66,7 @@ impl DeliveryQueue for Served {
         }
         let mut given = self.given.subscribe();
         loop {
-            // Unwrap safety: the sender is here.
+            // It cannot fail: the sender is here.
             drop(given.wait_for(|given| *given > 0).await);
             let mut taken = 0;
             self.given.send_if_modified(|given| {
@@ -90,26 +91,12 @@ impl DeliveryQueue for Served {
         vec![Ok(()); entries.len()]
     }
 
-    fn is_crowded(&self, _: QueueName) -> bool {
-        false
-    }
-
-    async fn room(&self, _: QueueName) {}
-
     async fn depth(&self, _: QueueName) -> Result<Depth, QueueError> {
         Ok(Depth::default())
     }
 
     fn limits(&self) -> QueueLimits {
-        QueueLimits {
-            batch_entries: 10,
-            batch_bytes: (1 << 20) - 8_192,
-            linger: Duration::from_millis(5),
-            concurrency: 32,
-            receive_entries: 10,
-            receive_wait: Duration::ZERO,
-            drop_receive: true,
-        }
+        LIKE_SQS
     }
 
     async fn provision(&self) -> Result<(), QueueError> {
