@@ -204,6 +204,7 @@ impl Asking {
                 break;
             }
             if let Some(details) = self.catalog.target_details(id).await? {
+                // What the target said is noted in the catalog.
                 let _ = prober::ask(&self.catalog, &self.prober, &details).await?;
             }
         }

@@ -21,7 +21,7 @@
 //! | `migrate` | the tables |
 //! | `data_keys` | master keys that a key service keeps the key of |
 //! | `reseal` | what is sealed, brought under another key |
-//! | `db` | the database itself |
+//! | `db`, `ids` | the database itself, and the numbers of what is made |
 
 mod audit;
 pub(crate) mod audited;
@@ -33,6 +33,7 @@ mod endpoints;
 mod expected;
 mod filters;
 mod health;
+mod ids;
 mod import;
 mod keys;
 mod listen;
@@ -65,11 +66,12 @@ pub use types::*;
 
 use crate::clock::Clock;
 use crate::secrets::Sealer;
-use db::{Db, Ids};
+use db::Db;
+pub(crate) use db::from_json;
+use ids::Ids;
 use sqlx::AnyPool;
 use std::fmt;
 use std::sync::Arc;
-pub(crate) use targets::from_json;
 use tokio::sync::{Notify, watch};
 
 /// The catalog in its database. Cloned freely; clones share connections and version.

@@ -9,9 +9,9 @@
 //! between 2 and 3 has made it; who takes over finds the ids, and is given what was made instead of making it
 //! again. Who was only slow, and has lost its claim, makes nothing any more.
 
-use super::db::Write;
+use super::db::{self, Write};
 use super::{Catalog, CatalogError, Endpoint, Filter, Subscription, Target};
-use super::{endpoints, expected, filters, subscriptions, targets};
+use super::{endpoints, expected, filters, subscriptions};
 use crate::secrets::random_bytes;
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::encode_secret;
@@ -216,7 +216,7 @@ impl Catalog {
         .fetch_optional(write.on())
         .await?;
         match row {
-            Some(row) => targets::from_json(&row, 0),
+            Some(row) => db::from_json(&row, 0),
             None => Err(CatalogError::Conflict(
                 "another request with this idempotency-key has taken its place".to_owned(),
             )),
@@ -229,7 +229,7 @@ impl Catalog {
             return Ok(());
         };
         sqlx::query("UPDATE idempotency_keys SET made = $1 WHERE tenant = $2 AND key = $3 AND owner = $4")
-            .bind(targets::json(&ids)?)
+            .bind(db::json(&ids)?)
             .bind(claim.tenant.as_str())
             .bind(&*claim.key)
             .bind(&*claim.owner)

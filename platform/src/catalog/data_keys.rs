@@ -123,7 +123,7 @@ async fn add(db: &Db, name: &str, key: &str, encrypted: &[u8]) -> Result<(), Cat
     let mut write = db.begin().await?;
     sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(name)
-        .bind(super::targets::json(&kept)?.into_bytes())
+        .bind(super::db::json(&kept)?.into_bytes())
         .execute(write.on())
         .await?;
     write.commit().await?;

@@ -1,7 +1,6 @@
 //! The database under catalog and history: opening it, write transactions, SQL put together.
 
 use super::CatalogError;
-use crate::secrets::random_bytes;
 use schemas::ids::Tenant;
 use schemas::time::Millis;
 use sqlx::any::{AnyArguments, AnyConnectOptions, AnyPoolOptions, AnyRow};
@@ -13,7 +12,6 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -364,6 +362,22 @@ pub(crate) fn millis(row: &AnyRow, column: usize) -> Result<Millis, CatalogError
     Ok(Millis(row.try_get(column)?))
 }
 
+/// Reads JSON; `None` where there is none.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &AnyRow,
+    column: usize,
+) -> Result<Option<T>, CatalogError> {
+    row.try_get::<Option<&str>, _>(column)?
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|_| broken(row, column))
+}
+
+/// JSON to store.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, CatalogError> {
+    serde_json::to_string(value).map_err(|e| CatalogError::Unavailable(format!("cannot be stored: {e}")))
+}
+
 /// The error of a stored value that this version cannot read; names the column, not the value.
 pub(crate) fn broken(row: &AnyRow, column: usize) -> CatalogError {
     use sqlx::Column;
@@ -372,49 +386,4 @@ pub(crate) fn broken(row: &AnyRow, column: usize) -> CatalogError {
         Err(_) => "?",
     };
     CatalogError::Unavailable(format!("a stored {name} is not what this version writes"))
-}
-
-/// Draws ids: time-ordered positive numbers below 2^53, so that "newest first" is "by id".
-#[derive(Debug, Default)]
-pub(crate) struct Ids(AtomicI64);
-
-/// 2024-01-01: 42 bits of milliseconds from here last until 2163.
-const EPOCH: i64 = 1_704_067_200_000;
-/// The bits below the milliseconds, drawn so that two processes seldom take the same id; where
-/// they do, the insert notices and draws again.
-const RANDOM_BITS: u32 = 11;
-
-impl Ids {
-    /// The next id: larger than every earlier one of this process.
-    pub(crate) fn next(&self, now: Millis) -> i64 {
-        let time = now.0.saturating_sub(EPOCH).clamp(0, (1 << 42) - 1);
-        let random = i64::from(u16::from_be_bytes(random_bytes())) & ((1 << RANDOM_BITS) - 1);
-        let fresh = (time << RANDOM_BITS | random).max(1);
-        let last = self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
-                Some(fresh.max(last + 1))
-            })
-            .unwrap_or_else(|last| last);
-        fresh.max(last + 1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use schemas::ids::MAX_NUMERIC_ID;
-
-    #[test]
-    fn ids_grow_and_stay_exact_in_json() {
-        let ids = Ids::default();
-        let mut last = 0;
-        for now in [0, EPOCH, EPOCH + 5, EPOCH + 5, EPOCH, EPOCH + 100_000] {
-            let id = ids.next(Millis(now));
-            assert!(id > last, "{id} after {last}");
-            last = id;
-        }
-        let end = Ids::default().next(Millis(i64::MAX));
-        assert!(end <= MAX_NUMERIC_ID, "{end}");
-    }
 }

@@ -1,9 +1,10 @@
 //! Filters and their patterns.
 
 use super::audited::{Action, Entry};
-use super::db::{self, Write, broken, is_reference};
+use super::db::{self, Write, broken, from_json, json};
 use super::expected::TOUCH;
-use super::targets::{from_json, json, used_by};
+use super::subscriptions::remove;
+use super::targets::used_by;
 use super::tenants::{no_tenant, page_of};
 use super::{Catalog, CatalogError, Change, Filter, ID_DRAWS, Page, no_free_id};
 use schemas::ids::{FilterId, Tenant};
@@ -210,20 +211,7 @@ impl Catalog {
         tenant: &Tenant,
         id: FilterId,
     ) -> Result<(), CatalogError> {
-        let sql = format!("DELETE FROM filters WHERE id = $1 RETURNING {COLUMNS}");
-        let gone = sqlx::query(AssertSqlSafe(sql))
-            .bind(id.0)
-            .fetch_one(write.on())
-            .await
-            .map_err(|e| {
-                if is_reference(&e) {
-                    CatalogError::Conflict(
-                        "a subscription with this filter was made meanwhile: try again".to_owned(),
-                    )
-                } else {
-                    e.into()
-                }
-            })?;
+        let gone = remove(write, "filters", COLUMNS, id.0, "with this filter").await?;
         self.note(write, tenant, Entry::deleted(&filter_row(&gone)?))
             .await
     }

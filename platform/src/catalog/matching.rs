@@ -1,10 +1,10 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
 use super::audited::{Action, Entry};
-use super::db::{self, Dialect, Sql, bounded};
+use super::db::{self, Dialect, Sql, bounded, from_json};
 use super::notices::add_notice;
 use super::rates::rate;
-use super::targets::{duration, from_json, state};
+use super::targets::{duration, state};
 use super::{AuditKind, Catalog, CatalogError, NoticeKind};
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::v1a::SigningPair;

@@ -265,6 +265,29 @@ async fn require(
     Ok(())
 }
 
+/// Deletes the row of a target or filter that no subscription uses any more, and answers with it; `of_it` is how a
+/// subscription `to` or `with` it is called.
+pub(super) async fn remove(
+    write: &mut Write,
+    table: &str,
+    columns: &str,
+    id: i64,
+    of_it: &str,
+) -> Result<AnyRow, CatalogError> {
+    let sql = format!("DELETE FROM {table} WHERE id = $1 RETURNING {columns}");
+    let gone = sqlx::query(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_one(write.on())
+        .await;
+    gone.map_err(|error| {
+        if is_reference(&error) {
+            CatalogError::Conflict(format!("a subscription {of_it} was made meanwhile: try again"))
+        } else {
+            error.into()
+        }
+    })
+}
+
 /// The error of a statement whose target or filter was deleted after it was looked up.
 fn gone_meanwhile(error: sqlx::Error) -> CatalogError {
     if is_reference(&error) {

@@ -1,10 +1,11 @@
 //! Targets and their secrets.
 
 use super::audited::{Action, Entry};
-use super::db::{self, Write, broken, is_reference};
+use super::db::{self, Write, broken, from_json, json};
 use super::expected::{TOUCH, hold_target};
 use super::health::begin_anew;
 use super::rates::{rate, rate_by};
+use super::subscriptions::remove;
 use super::tenants::{no_tenant, page_of};
 use super::verification::{first_asked, provable};
 use super::{Catalog, CatalogError, Change, ID_DRAWS, NewTarget, Page, Target, TargetPatch, no_free_id};
@@ -338,20 +339,7 @@ impl Catalog {
         tenant: &Tenant,
         id: TargetId,
     ) -> Result<(), CatalogError> {
-        let sql = format!("DELETE FROM targets WHERE id = $1 RETURNING {COLUMNS}");
-        let gone = sqlx::query(AssertSqlSafe(sql))
-            .bind(id.0)
-            .fetch_one(write.on())
-            .await
-            .map_err(|e| {
-                if is_reference(&e) {
-                    CatalogError::Conflict(
-                        "a subscription to this target was made meanwhile: try again".to_owned(),
-                    )
-                } else {
-                    e.into()
-                }
-            })?;
+        let gone = remove(write, "targets", COLUMNS, id.0, "to this target").await?;
         self.note(write, tenant, Entry::deleted(&target_row(&gone)?))
             .await
     }
@@ -398,20 +386,6 @@ pub(super) fn duration(row: &AnyRow, column: usize) -> Result<Option<Duration>, 
         .map(|ms| u64::try_from(ms).map(Duration::from_millis))
         .transpose()
         .map_err(|_| broken(row, column))
-}
-
-pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
-    row: &AnyRow,
-    column: usize,
-) -> Result<Option<T>, CatalogError> {
-    row.try_get::<Option<&str>, _>(column)?
-        .map(serde_json::from_str)
-        .transpose()
-        .map_err(|_| broken(row, column))
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String, CatalogError> {
-    serde_json::to_string(value).map_err(|e| CatalogError::Unavailable(format!("cannot be stored: {e}")))
 }
 
 fn whole_millis(duration: Duration) -> i64 {
