@@ -1,5 +1,6 @@
 //! The command line: what can be measured, and with which sizes.
 
+use crate::scenarios::isolation::Only;
 use crate::{payload, world};
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
@@ -125,6 +126,12 @@ pub enum What {
         /// Over Kafka, SQS, S3 and Postgres (needs `target/world/env`); an emulator bears a tenth of the rate.
         #[arg(long)]
         distributed: bool,
+        /// One trouble alone.
+        #[arg(long, value_enum)]
+        only: Option<Only>,
+        /// How often each trouble, between runs without any.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
     },
     /// Decoding of records, beside apache-avro.
     Decode,
@@ -267,6 +274,8 @@ pub fn plan(quick: bool) -> Vec<What> {
             seconds: 25.0 / part as f64,
             waiting: 100_000 / part,
             distributed: false,
+            only: None,
+            rounds: 1,
         },
         What::Crash {
             rounds: if quick { 2 } else { 10 },
@@ -297,6 +306,8 @@ pub fn plan(quick: bool) -> Vec<What> {
             seconds: 50.0 / part as f64,
             waiting: 10_000 / part,
             distributed: true,
+            only: None,
+            rounds: 1,
         });
         plan.push(What::QuietLatency {
             rate: 25.0,

@@ -154,13 +154,20 @@ impl Bench {
                 seconds,
                 waiting,
                 distributed,
+                only,
+                rounds,
             } => {
                 let load = isolation::Load {
                     rate,
                     seconds,
                     waiting,
                 };
-                return isolation::run(context, load, distributed).await;
+                let plan = isolation::Plan {
+                    distributed,
+                    only,
+                    rounds,
+                };
+                return isolation::run(context, load, plan).await;
             }
             What::NullQueue { events, record } => return null_queue::run(context, events, record).await,
             What::Intake { deliveries } => return intake::run(context, deliveries).await,

@@ -1,7 +1,7 @@
 //! What nine targets that work see of a tenth that does not, and of another tenant's flood.
 //!
 //! Each part has a product of its own and the same load on the nine; the ratio is that of its 99th percentile to the
-//! one without trouble, which is measured before and after, since the machine drifts.
+//! ones without trouble that were measured before and after it, since the machine drifts.
 
 use super::pipeline::{On, Pipeline};
 use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, subscribe, warm_up};
@@ -12,7 +12,7 @@ use crate::payload::Template;
 use crate::product::Product;
 use crate::report::Row;
 use crate::sink::{Answer, Sink};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ enum Trouble {
     Beside,
     /// So many deliveries of the tenth wait, which answers 503.
     Dead(u64),
+    /// Nothing, after so many deliveries that the tenth took: as much is in the log and in history as when they wait.
+    After(u64),
 }
 
 /// What the nine targets have to do, and the others.
@@ -60,28 +62,78 @@ pub struct Load {
     pub waiting: u64,
 }
 
-/// Each trouble beside the load; `distributed` has each part over Kafka, SQS, S3 and Postgres.
-pub async fn run(context: &Context, load: Load, distributed: bool) -> Result<Vec<Row>> {
+/// A trouble that is measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Only {
+    /// A target that never answers.
+    Hang,
+    /// Another tenant's flood, at this product and at another one beside it.
+    Flood,
+    /// A target that is down, for which much waits.
+    Dead,
+}
+
+/// Which troubles, how often, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Over Kafka, SQS, S3 and Postgres.
+    pub distributed: bool,
+    /// One trouble alone.
+    pub only: Option<Only>,
+    /// How often each.
+    pub rounds: u32,
+}
+
+impl Plan {
+    /// The parts of a run: between any two troubles one without, since the machine drifts.
+    fn parts(self, load: Load) -> Vec<Trouble> {
+        let all: [(Only, &[Trouble]); 3] = [
+            (Only::Hang, &[Trouble::Hangs]),
+            (Only::Flood, &[Trouble::Flood, Trouble::Beside]),
+            (
+                Only::Dead,
+                &[Trouble::Dead(load.waiting), Trouble::After(load.waiting)],
+            ),
+        ];
+        let mut parts = vec![Trouble::None];
+        for _ in 0..self.rounds.max(1) {
+            for (name, troubles) in all {
+                if self.only.is_none_or(|only| only == name) {
+                    parts.extend(troubles);
+                    parts.push(Trouble::None);
+                }
+            }
+        }
+        parts
+    }
+}
+
+/// Each trouble beside the load.
+pub async fn run(context: &Context, load: Load, plan: Plan) -> Result<Vec<Row>> {
+    let parts = plan.parts(load);
     let mut rows = Vec::new();
-    for trouble in [
-        Trouble::None,
-        Trouble::Hangs,
-        Trouble::Flood,
-        Trouble::Beside,
-        Trouble::Dead(load.waiting),
-        Trouble::None,
-    ] {
-        rows.push(part(context, trouble, load, distributed).await?);
+    for trouble in &parts {
+        rows.push(part(context, *trouble, load, plan.distributed).await?);
     }
-    let without = [&rows[0], &rows[5]].map(|row| row.p99_ms.unwrap_or(f64::NAN));
-    let without = (without[0] + without[1]) / 2.0;
-    for row in &mut rows[1..5] {
-        let ratio = row.p99_ms.map(|with| with / without);
-        row.at_most("p99 of the nine, times that without", ratio, BOUND);
+    let p99s: Vec<f64> = rows.iter().map(|row| row.p99_ms.unwrap_or(f64::NAN)).collect();
+    let none = |place: &usize| parts[*place] == Trouble::None;
+    for (place, row) in rows.iter_mut().enumerate() {
+        if none(&place) {
+            continue;
+        }
+        let before = (0..place).rev().find(none).map_or(f64::NAN, |place| p99s[place]);
+        let after = (place..parts.len())
+            .find(none)
+            .map_or(f64::NAN, |place| p99s[place]);
+        let ratio = p99s[place] / f64::midpoint(before, after);
+        row.at_most("p99 of the nine, times that without", Some(ratio), BOUND);
+        let beside = match parts[place] {
+            Trouble::Flood => "times that with the flood at another product",
+            Trouble::Dead(_) => "times that after as many that were delivered",
+            _ => continue,
+        };
+        row.at_most(beside, Some(p99s[place] / p99s[place + 1]), BOUND);
     }
-    let beside = rows[3].p99_ms;
-    let ratio = rows[2].p99_ms.zip(beside).map(|(with, beside)| with / beside);
-    rows[2].at_most("times that with the flood at another product", ratio, BOUND);
     Ok(rows)
 }
 
@@ -119,18 +171,29 @@ async fn measured(
     let api = pipeline.launch.api;
     let driver = Driver::new(api, key, Template::new(context.payload), ledger.clone())?;
     let mut first = 0;
-    if let Trouble::Dead(waiting) = trouble {
+    if let Trouble::Dead(before) | Trouble::After(before) = trouble {
         endpoint(api, key, &sink, TENTH).await?;
-        sink.answer_at(TENTH, Answer::Status(503));
-        driver.post_batches(0..waiting).await?;
-        all_wait(product, waiting).await?;
-        first = waiting;
+        if trouble == Trouble::Dead(before) {
+            sink.answer_at(TENTH, Answer::Status(503));
+        }
+        driver.post_batches(0..before).await?;
+        if trouble == Trouble::Dead(before) {
+            all_wait(product, before).await?;
+        } else {
+            ledger.wait_for(before, PATIENCE).await;
+            let came = ledger.totals().unique;
+            ensure!(came == before, "{came} of {before} deliveries arrived");
+        }
+        first = before;
     }
     subscribe(api, key, &sink, NINE).await?;
     first = probe(&driver, &ledger, first, NINE).await?;
     if matches!(trouble, Trouble::None | Trouble::Hangs) {
         endpoint(api, key, &sink, TENTH).await?;
     }
+    // What another part has left to be written is not this one's.
+    let synced = tokio::process::Command::new("sync").status().await?;
+    ensure!(synced.success(), "sync ended with {synced}");
     first = warm_up(&driver, &ledger, first, WARM_UP, NINE, CONNECTIONS).await?;
     if trouble == Trouble::Hangs {
         sink.answer_at(TENTH, Answer::Hang);
@@ -139,7 +202,7 @@ async fn measured(
         Trouble::Flood | Trouble::Beside => {
             Some(flood(context, flooded, &sink, rate * FLOOD, seconds).await?)
         }
-        Trouble::None | Trouble::Hangs | Trouble::Dead(_) => None,
+        Trouble::None | Trouble::Hangs | Trouble::Dead(_) | Trouble::After(_) => None,
     };
 
     let seqs = first..first + (rate * seconds) as u64;
@@ -174,6 +237,7 @@ impl Trouble {
             Self::Flood => format!("{FLOOD} times as much of another tenant"),
             Self::Beside => "the same flood at another product".to_owned(),
             Self::Dead(waiting) => format!("{waiting} wait for a dead tenth"),
+            Self::After(before) => format!("{before} were delivered to the tenth"),
         }
     }
 }
