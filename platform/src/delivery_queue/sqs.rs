@@ -41,6 +41,8 @@ const BATCH_BYTES: usize = 1_048_576 - 8_192;
 #[derive(Debug)]
 pub struct SqsQueue {
     client: Client,
+    /// For receives: each attempt outlasts the poll that it carries.
+    receiving: Client,
     prefix: String,
     /// Where calls go, for messages.
     place: String,
@@ -58,11 +60,14 @@ impl SqsQueue {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(timeouts(Duration::from_secs(5), Duration::from_secs(15)))
             .build();
+        let client = Client::from_conf(sqs);
+        let receive_wait = Duration::from_secs(MAX_WAIT);
         Self {
-            client: Client::from_conf(sqs),
+            receiving: receiving(&client, receive_wait),
+            client,
             prefix: prefix.to_owned(),
             place: aws::place(config, "SQS", "AWS_ENDPOINT_URL_SQS"),
-            receive_wait: Duration::from_secs(MAX_WAIT),
+            receive_wait,
             urls: [const { OnceCell::const_new() }; 4],
         }
     }
@@ -72,6 +77,7 @@ impl SqsQueue {
     #[must_use]
     pub fn with_receive_wait(mut self, wait: Duration) -> Self {
         self.receive_wait = wait.min(Duration::from_secs(MAX_WAIT));
+        self.receiving = receiving(&self.client, self.receive_wait);
         self
     }
 
@@ -184,12 +190,10 @@ impl DeliveryQueue for SqsQueue {
         visibility: Duration,
     ) -> Result<Vec<InMessage>, QueueError> {
         let url = self.url(queue).await?;
-        let wait = (wait.as_millis().div_ceil(1000) as u64).min(MAX_WAIT);
-        // Each attempt must outlast the poll it carries.
-        let attempt = Duration::from_secs(wait + 5);
+        let wait = wait.min(self.receive_wait).as_millis().div_ceil(1000);
         count(queue, "receive");
         let answer = self
-            .client
+            .receiving
             .receive_message()
             .queue_url(url)
             .max_number_of_messages(max.clamp(1, super::MAX_RECEIVE) as i32)
@@ -197,10 +201,6 @@ impl DeliveryQueue for SqsQueue {
             .visibility_timeout(batch::seconds(visibility, MAX_VISIBILITY))
             .message_attribute_names(ATTRIBUTE)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-            .customize()
-            .config_override(
-                Builder::new().timeout_config(timeouts(attempt, attempt + Duration::from_secs(5))),
-            )
             .send()
             .await
             .map_err(|error| self.unavailable(queue, &error))?;
@@ -302,6 +302,17 @@ impl DeliveryQueue for SqsQueue {
         }
         Ok(())
     }
+}
+
+/// A client, on the same connections, whose answers may take so much longer.
+fn receiving(client: &Client, wait: Duration) -> Client {
+    let attempt = wait + Duration::from_secs(5);
+    let config = client.config().to_builder();
+    Client::from_conf(
+        config
+            .timeout_config(timeouts(attempt, attempt + Duration::from_secs(5)))
+            .build(),
+    )
 }
 
 /// Timeouts of one attempt and of a call with its retries.
