@@ -130,10 +130,16 @@ impl Catalog {
         })
     }
 
-    /// The connections.
+    /// The connections; with SQLite those that read.
     #[must_use]
     pub fn pool(&self) -> &AnyPool {
         &self.db.pool
+    }
+
+    /// The connections that write: with SQLite one of its own, with Postgres those of [`Catalog::pool`].
+    #[must_use]
+    pub fn writer(&self) -> &AnyPool {
+        &self.db.writer
     }
 
     /// The next id of a target, filter, subscription, key, secret or replay.

@@ -91,7 +91,7 @@ impl DataKeys {
                 others.push(master);
             }
         }
-        db.pool.close().await;
+        db.close().await;
         Ok(Self {
             current: current.ok_or(DataKeyError::None)?,
             others,

@@ -10,10 +10,8 @@ use sqlx::{
 use std::future::Future;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::Once;
 use std::time::Duration;
-use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// How long to wait for a connection.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -22,13 +20,24 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait before asking a busy SQLite again.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// SQLite has one writer at a time and a thread per connection: more would only cost memory.
-const SQLITE_CONNECTIONS: u32 = 4;
+/// Connections that read a SQLite. Each has a thread: more would only cost memory.
+const SQLITE_READERS: u32 = 3;
+
+/// Locks are met by waiting.
+const SQLITE_READS: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
+     PRAGMA cache_size = -1024";
+/// A cache that a batch of history fits into: what it does not hold is written before the commit, and again after it
+/// was changed once more. What a statement would be undone by stays in memory too, rather than in a file.
+const SQLITE_WRITES: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
+     PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192";
+
+const POSTGRES: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '30s'";
 
 /// How much of a Postgres one process takes, and how long a call waits for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Connections at once. SQLite always has 4.
+    /// Connections at once. SQLite always has 4, of which one writes.
     pub connections: u32,
     /// How long a call waits for one that others use, or that has to be made, before it is `Unavailable`.
     pub wait: Duration,
@@ -55,9 +64,10 @@ pub(crate) enum Dialect {
 pub(crate) struct Db {
     pub(crate) pool: AnyPool,
     pub(crate) dialect: Dialect,
-    /// SQLite only: writers of this process queue here, in order, instead of polling the file's
-    /// lock as SQLite does. Writers of other pools are met by `busy_timeout`.
-    turn: Option<Arc<Mutex<()>>>,
+    /// What writes: with Postgres the same connections, with SQLite a single one. Writers of this process queue for it,
+    /// in order, instead of polling the file's lock as SQLite does; those of other processes are met by `busy_timeout`.
+    /// What it has read and prepared stays good: beside another that writes a connection reads every page anew.
+    pub(crate) writer: AnyPool,
 }
 
 impl Db {
@@ -108,64 +118,74 @@ impl Db {
                 )));
             }
         }
-        let (connections, settings) = match dialect {
-            Dialect::Sqlite => (
-                SQLITE_CONNECTIONS,
-                "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
-                 PRAGMA wal_autocheckpoint = 4000",
-            ),
-            Dialect::Postgres => (
-                limits.connections,
-                "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
-                 SET idle_in_transaction_session_timeout = '30s'",
-            ),
-        };
-        let pool = AnyPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(limits.wait)
-            .after_connect(move |connection, _| {
-                Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
-            })
-            .after_release(move |connection, _| {
-                Box::pin(async move {
-                    if dialect == Dialect::Postgres {
-                        return Ok(true);
-                    }
-                    // On a full disk SQLite ends a transaction by itself, and sqlx takes it for open for ever: such a
-                    // connection could begin no other one. The ping waits for the rollback that was asked for.
-                    connection.ping().await?;
-                    Ok(!connection.is_in_transaction())
+        let pool = |connections, wait, settings| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(wait)
+                // A file does not hang up.
+                .test_before_acquire(dialect == Dialect::Postgres)
+                .after_connect(move |connection, _| {
+                    Box::pin(async move { sqlx::raw_sql(settings).execute(connection).await.map(drop) })
                 })
-            })
-            .connect_lazy_with(options);
-        let turn = (dialect == Dialect::Sqlite).then(Arc::default);
-        Ok(Self { pool, dialect, turn })
+                .after_release(move |connection, _| {
+                    Box::pin(async move {
+                        if dialect == Dialect::Postgres {
+                            return Ok(true);
+                        }
+                        // On a full disk SQLite ends a transaction by itself, and sqlx takes it for open for ever: such a
+                        // connection could begin no other one. The ping waits for the rollback that was asked for.
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
+                .connect_lazy_with(options.clone())
+        };
+        let (pool, writer) = match dialect {
+            Dialect::Sqlite => (
+                pool(SQLITE_READERS, limits.wait, SQLITE_READS),
+                pool(1, CALL_LIMIT, SQLITE_WRITES),
+            ),
+            Dialect::Postgres => {
+                let pool = pool(limits.connections, limits.wait, POSTGRES);
+                (pool.clone(), pool)
+            }
+        };
+        Ok(Self {
+            pool,
+            dialect,
+            writer,
+        })
     }
 
     /// Begins a write transaction; dropped without commit it changes nothing.
     pub(crate) async fn begin(&self) -> Result<Write, CatalogError> {
-        match &self.turn {
-            Some(turn) => {
-                let turn = tokio::time::timeout(CALL_LIMIT, turn.clone().lock_owned())
-                    .await
-                    .map_err(|_| CatalogError::Unavailable("other writers were too slow".to_owned()))?;
-                // Takes the write lock now: a transaction that began by reading could not get it
-                // later when another has written meanwhile.
-                let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-                Ok(Write {
-                    tx,
-                    dialect: self.dialect,
-                    newest: None,
-                    _turn: Some(turn),
-                })
+        let tx = match self.dialect {
+            // Who closes the pool is done with the file.
+            Dialect::Sqlite if self.pool.is_closed() => return Err(sqlx::Error::PoolClosed.into()),
+            // Takes the write lock now: a transaction that began by reading could not get it later when another has
+            // written meanwhile.
+            Dialect::Sqlite => {
+                let tx = self.writer.begin_with("BEGIN IMMEDIATE").await;
+                tx.map_err(|error| match error {
+                    sqlx::Error::PoolTimedOut => {
+                        CatalogError::Unavailable("other writers were too slow".to_owned())
+                    }
+                    error => error.into(),
+                })?
             }
-            None => Ok(Write {
-                tx: self.pool.begin().await?,
-                dialect: self.dialect,
-                newest: None,
-                _turn: None,
-            }),
-        }
+            Dialect::Postgres => self.writer.begin().await?,
+        };
+        Ok(Write {
+            tx,
+            dialect: self.dialect,
+            newest: None,
+        })
+    }
+
+    /// Ends all connections; what asks afterwards is refused.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+        self.writer.close().await;
     }
 }
 
@@ -183,12 +203,10 @@ pub(crate) async fn bounded<T>(
 
 /// A write transaction.
 pub(crate) struct Write {
-    // Dropped before `_turn`: the transaction is over when the next writer begins.
     tx: Transaction<'static, Any>,
     pub(super) dialect: Dialect,
     /// The newest change row this transaction added.
     pub(super) newest: Option<i64>,
-    _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Write {

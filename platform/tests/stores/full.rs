@@ -4,11 +4,13 @@ use crate::store::{on_sqlite, texts};
 use platform::catalog::{Catalog, CatalogError, NewTarget};
 use sqlx::{AssertSqlSafe, Row};
 
-/// Lets the file have so many pages more than it has, on every connection of the pool.
+/// Lets the file have so many pages more than it has, on every connection.
 async fn room(catalog: &Catalog, more: i64) {
     let mut all = Vec::new();
-    for _ in 0..4 {
-        all.push(catalog.pool().acquire().await.unwrap());
+    for pool in [catalog.pool(), catalog.writer()] {
+        for _ in 0..pool.options().get_max_connections() {
+            all.push(pool.acquire().await.unwrap());
+        }
     }
     for connection in &mut all {
         let pages = sqlx::query("PRAGMA page_count")
