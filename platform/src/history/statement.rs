@@ -7,7 +7,8 @@
 use crate::catalog::CatalogError;
 use crate::catalog::db::Dialect;
 use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{AnyConnection, AssertSqlSafe};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
 use std::sync::Arc;
 
 /// Rows in one statement at most.
@@ -58,16 +59,37 @@ impl Statement {
         bind_row: impl Fn(&mut AnyArguments, R),
     ) -> Result<Vec<AnyRow>, CatalogError> {
         let mut answer = Vec::new();
-        for (count, sql) in &self.lengths {
-            while rows.len() >= *count {
-                let mut arguments = AnyArguments::default();
-                for row in rows.by_ref().take(*count) {
-                    bind_row(&mut arguments, row);
-                }
-                let query = sqlx::query_with(AssertSqlSafe(sql.clone()), arguments);
-                answer.extend(query.fetch_all(&mut *on).await?);
-            }
+        while let Some(query) = self.next(&mut rows, &bind_row) {
+            answer.extend(query.fetch_all(&mut *on).await?);
         }
         Ok(answer)
+    }
+
+    /// Runs it over all rows: how many of the table's it has put in or changed.
+    pub(super) async fn count<R>(
+        &self,
+        on: &mut AnyConnection,
+        mut rows: impl ExactSizeIterator<Item = R>,
+        bind_row: impl Fn(&mut AnyArguments, R),
+    ) -> Result<u64, CatalogError> {
+        let mut count = 0;
+        while let Some(query) = self.next(&mut rows, &bind_row) {
+            count += query.execute(&mut *on).await?.rows_affected();
+        }
+        Ok(count)
+    }
+
+    /// The statement for as many of the rows left as one takes; `None` when none is left.
+    fn next<R>(
+        &self,
+        rows: &mut impl ExactSizeIterator<Item = R>,
+        bind_row: &impl Fn(&mut AnyArguments, R),
+    ) -> Option<Query<'static, Any, AnyArguments>> {
+        let (count, sql) = self.lengths.iter().find(|(count, _)| *count <= rows.len())?;
+        let mut arguments = AnyArguments::default();
+        for row in rows.take(*count) {
+            bind_row(&mut arguments, row);
+        }
+        Some(sqlx::query_with(AssertSqlSafe(sql.clone()), arguments))
     }
 }

@@ -13,7 +13,7 @@ use super::fold::{AttemptKey, Delivery, fold, storable};
 use super::settle::Cells;
 use super::statement::Statement;
 use super::tally::{Changes, Kind, outcome, outcome_of};
-use super::unmatched;
+use super::unmatched::{self, Reasons};
 use crate::catalog::CatalogError;
 use crate::catalog::db::{Dialect, bind, bounded, unsigned};
 use schemas::history::{Attempt, EventRecord, HistoryRecord};
@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The statements that put rows in, or further.
 pub(super) struct Statements {
+    new_events: Statement,
     events: Statement,
     new_deliveries: Statement,
     known_deliveries: Statement,
@@ -35,9 +36,11 @@ pub(super) struct Statements {
     cells: Cells,
 }
 
-const INSERT_DELIVERIES: &str = "INSERT INTO deliveries (id, tenant, event_id, target, event_type, accepted_at, status, \
+const EVENTS: &str = "events (tenant, id, event_type, accepted_at, payload_size, content_type, \
+    log_topic, log_partition, log_offset, unmatched)";
+const DELIVERIES: &str = "deliveries (id, tenant, event_id, target, event_type, accepted_at, status, \
     progress, next_at, updated_at)";
-const INSERT_ATTEMPTS: &str = "INSERT INTO attempts (tenant, accepted_at, delivery_id, number, started_at, duration_ms, \
+const ATTEMPTS: &str = "attempts (tenant, accepted_at, delivery_id, number, started_at, duration_ms, \
     status_code, error, response, response_headers)";
 
 impl Statements {
@@ -47,12 +50,19 @@ impl Statements {
             Dialect::Sqlite => tail.to_owned(),
             Dialect::Postgres => format!("{tail} FOR UPDATE OF {table}"),
         };
+        // A statement that fails is the end of its transaction. SQLite need not be able to undo it alone, which costs it
+        // a copy of each page that a statement of many rows touches.
+        let insert = |into: &str| match dialect {
+            Dialect::Sqlite => format!("INSERT OR FAIL INTO {into}"),
+            Dialect::Postgres => format!("INSERT INTO {into}"),
+        };
+        let (events, deliveries, attempts) = (insert(EVENTS), insert(DELIVERIES), insert(ATTEMPTS));
         Self {
+            new_events: Statement::new(dialect, &events, 10, "ON CONFLICT (tenant, id) DO NOTHING"),
             // Of two accounts of an event, the one accepted first stays.
             events: Statement::new(
                 dialect,
-                "INSERT INTO events (tenant, id, event_type, accepted_at, payload_size, content_type, \
-                 log_topic, log_partition, log_offset, unmatched)",
+                &events,
                 10,
                 "ON CONFLICT (tenant, id) DO UPDATE SET event_type = excluded.event_type, \
                  accepted_at = excluded.accepted_at, payload_size = excluded.payload_size, \
@@ -64,7 +74,7 @@ impl Statements {
             ),
             new_deliveries: Statement::new(
                 dialect,
-                INSERT_DELIVERIES,
+                &deliveries,
                 10,
                 "ON CONFLICT (id) DO NOTHING RETURNING id",
             ),
@@ -81,7 +91,7 @@ impl Statements {
             // Only ever forward. What cannot change is not set: it would cost an index entry.
             deliveries: Statement::new(
                 dialect,
-                INSERT_DELIVERIES,
+                &deliveries,
                 10,
                 "ON CONFLICT (id) DO UPDATE SET status = excluded.status, progress = excluded.progress, \
                  next_at = excluded.next_at, updated_at = excluded.updated_at \
@@ -90,7 +100,7 @@ impl Statements {
             ),
             new_attempts: Statement::new(
                 dialect,
-                INSERT_ATTEMPTS,
+                &attempts,
                 10,
                 "ON CONFLICT (tenant, accepted_at, delivery_id, number) DO NOTHING \
                  RETURNING tenant, accepted_at, delivery_id, number",
@@ -110,7 +120,7 @@ impl Statements {
             // Of two accounts of an attempt, the one begun last stays.
             attempts: Statement::new(
                 dialect,
-                INSERT_ATTEMPTS,
+                &attempts,
                 10,
                 "ON CONFLICT (tenant, accepted_at, delivery_id, number) DO UPDATE SET started_at = excluded.started_at, \
                  duration_ms = excluded.duration_ms, status_code = excluded.status_code, \
@@ -142,12 +152,7 @@ impl History {
             let on = write.on();
             let statements = &*self.statements;
             let mut changes = Changes::default();
-            statements
-                .events
-                .run(on, rows.events.into_values(), |to, event| {
-                    bind_event(to, event, unmatched::word(&reasons, event));
-                })
-                .await?;
+            statements.write_events(on, &rows.events, &reasons).await?;
             let places = statements
                 .write_deliveries(on, &rows.deliveries, &mut changes)
                 .await?;
@@ -163,6 +168,22 @@ impl History {
 }
 
 impl Statements {
+    /// Writes events: mostly new ones, so whether some were there is asked only when fewer were put in than came.
+    async fn write_events(
+        &self,
+        on: &mut AnyConnection,
+        rows: &BTreeMap<(&str, &str), &EventRecord>,
+        reasons: &Reasons<'_>,
+    ) -> Result<(), CatalogError> {
+        let bind = |to: &mut AnyArguments, event: &&EventRecord| {
+            bind_event(to, event, unmatched::word(reasons, event));
+        };
+        if self.new_events.count(on, rows.values(), bind).await? < rows.len() as u64 {
+            self.events.run(on, rows.values(), bind).await?;
+        }
+        Ok(())
+    }
+
     /// Writes deliveries; answers what each is counted as, which is what the database has of it: a second account of
     /// a delivery changes neither its event type nor its time.
     async fn write_deliveries(
