@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tell::Teller;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// What the recorder needs to know.
@@ -67,6 +68,12 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Records written in one transaction: the more, the fewer pages are written twice, and the longer other
 /// writers of the database wait.
 const TRANSACTION: usize = 2_048;
+
+/// A batch of fewer records costs more by its transaction than by its records: after it others are waited for.
+const FEW: usize = 256;
+/// How long after the beginning of such a batch the next one is read. What comes alone is written at once; history is
+/// no more than this behind for being written in fewer transactions.
+const GATHER: Duration = Duration::from_millis(100);
 
 static HISTORY: Outage = Outage::new("history database");
 static HEALTH: Outage = Outage::new("catalog (targets that fail)");
@@ -113,12 +120,18 @@ pub async fn run(
                 Ok(LogEvent::Records(records)) => {
                     READING.works();
                     backoff = Backoff::default();
+                    let begun = Instant::now();
                     let (written, lost) =
                         beside(reader.as_mut(), books.write(&records, &shutdown)).await;
-                    if !written {
+                    let Some(written) = written else {
                         break Ok(());
-                    }
+                    };
                     store(reader.as_ref(), &records, &lost);
+                    drop(records);
+                    if written < FEW {
+                        let gathered = shutdown.run_until_cancelled(sleep_until(begun + GATHER));
+                        beside(reader.as_mut(), gathered).await;
+                    }
                 }
                 // Nothing is under way here, so what is taken is let go by being dropped.
                 Ok(LogEvent::Assigned(_) | LogEvent::Revoked { .. }) => {}
@@ -172,17 +185,19 @@ struct Books {
 }
 
 impl Books {
-    /// Writes a batch. Answers `false` when stopped before its end.
-    async fn write(&self, batch: &[Record], shutdown: &CancellationToken) -> bool {
+    /// Writes a batch: how many records it held. `None` when stopped before its end.
+    async fn write(&self, batch: &[Record], shutdown: &CancellationToken) -> Option<usize> {
         let mut records = batch.iter().flat_map(read);
+        let mut written = 0;
         loop {
             let some: Vec<HistoryRecord> = records.by_ref().take(TRANSACTION).collect();
             if some.is_empty() {
-                return true;
+                return Some(written);
             }
             if !write_some(&self.history, &some, shutdown).await || !self.note(&some, shutdown).await {
-                return false;
+                return None;
             }
+            written += some.len();
         }
     }
 

@@ -1,5 +1,6 @@
 //! The recorder in a group of two, on the real Kafka, while its database is away.
 
+mod gather;
 mod killed;
 
 use super::*;
@@ -38,8 +39,8 @@ fn id(number: usize) -> EventId {
     EventId::new(&format!("event-{number}")).unwrap()
 }
 
-fn event(number: usize) -> NewRecord {
-    let record = HistoryRecord::Event(EventRecord {
+fn event_record(number: usize) -> EventRecord {
+    EventRecord {
         event_id: id(number),
         tenant: Tenant::new("default").unwrap(),
         event_type: "test.v1".into(),
@@ -52,7 +53,11 @@ fn event(number: usize) -> NewRecord {
             offset: i64::try_from(number).unwrap(),
         },
         targets: Vec::new(),
-    });
+    }
+}
+
+fn event(number: usize) -> NewRecord {
+    let record = HistoryRecord::Event(event_record(number));
     NewRecord {
         key: Some(Bytes::from(format!("key {number}"))),
         value: Bytes::from(write_lines([&record]).remove(0)),

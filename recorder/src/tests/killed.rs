@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::task::Poll;
 
-const TOPIC: &str = "webhook-attempts";
+pub(super) const TOPIC: &str = "webhook-attempts";
 const STORIES: i64 = 120;
 /// Polls of a whole batch are fewer: everything from the first to the last await is killed at.
 const MOST_POLLS: u32 = 60;
 
 /// Long enough that nothing of these stories is too old.
-const LONG: Duration = Duration::from_secs(3_600 * 24 * 365 * 100);
+pub(super) const LONG: Duration = Duration::from_secs(3_600 * 24 * 365 * 100);
 
 /// An attempt's answer and length.
 type Tried = (Option<u16>, u32);
@@ -165,13 +165,13 @@ impl Process {
     }
 }
 
-async fn topic(folder: &Path) -> Arc<EmbeddedLog> {
+pub(super) async fn topic(folder: &Path) -> Arc<EmbeddedLog> {
     let log = EmbeddedLog::open(folder, sqlite::Sync::Normal, Clock::system(), LONG).unwrap();
     log.provision(&[TOPIC.to_owned()]).await.unwrap();
     Arc::new(log)
 }
 
-async fn append(log: &EmbeddedLog, records: &[HistoryRecord]) {
+pub(super) async fn append(log: &EmbeddedLog, records: &[HistoryRecord]) {
     let lines = write_lines(records).into_iter().map(|value| NewRecord {
         key: None,
         value: Bytes::from(value),
