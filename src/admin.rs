@@ -1,8 +1,9 @@
 //! `hookwright tenants` and `hookwright keys`: administration without the API.
 
 use crate::cli::{KeysCommand, TenantsCommand};
+use crate::dev;
 use crate::failure::Failure;
-use crate::terminal::say;
+use crate::terminal::{complain, say};
 use platform::catalog::{Actor, Catalog, CatalogError, KeyRow, NewKey, Page, Scopes};
 use platform::clock::Clock;
 use platform::config::Config;
@@ -103,11 +104,42 @@ fn show(key: &KeyRow) {
     ));
 }
 
+/// The configuration of a command that opens the catalog: where nothing names a key that seals, nor a database, and
+/// `hookwright dev` has made its own in the data folder, that of `dev`. A line on stderr then says so.
+///
+/// # Errors
+/// When the configuration is not valid, or there is no key.
+pub fn config(file: Option<&Path>, flags: &str) -> Result<Config, Failure> {
+    let config = Config::load(file, "", flags)?;
+    let Err(no_key) = config.check_sealing() else {
+        return Ok(config);
+    };
+    // The key of `dev` is that of the database beside it.
+    let presets = match config.store.url {
+        None => dev::presets_of(&config.data)?,
+        Some(_) => None,
+    };
+    let Some(presets) = presets else {
+        return Err(Failure::usage(format!(
+            "{no_key}\n  what `hookwright dev` keeps is found where it was started, or with HOOKWRIGHT_DATA=DIR, its --data"
+        )));
+    };
+    complain(&format!(
+        "no configuration names a database: using what `hookwright dev` keeps in {}",
+        config.data.display()
+    ));
+    Ok(Config::load(file, &presets, flags)?)
+}
+
 /// The catalog, migrated.
 pub async fn open(file: Option<&Path>, flags: &str) -> Result<Catalog, Failure> {
-    let config = Config::load(file, "", flags)?;
+    open_with(&config(file, flags)?).await
+}
+
+/// The catalog of a configuration, migrated.
+pub async fn open_with(config: &Config) -> Result<Catalog, Failure> {
     telemetry::start_logs(&config.log)?;
-    let catalog = Opener::new(&config, Clock::system()).catalog().await?;
+    let catalog = Opener::new(config, Clock::system()).catalog().await?;
     catalog
         .check()
         .await

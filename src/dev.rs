@@ -14,7 +14,7 @@ use platform::plain;
 use platform::secrets::{Sealer, new_api_key};
 use platform::telemetry;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,9 @@ log.level = "warn"
 delivery.allow_http = true
 delivery.allow_networks = ["127.0.0.0/8", "::1/128"]
 "#;
+
+/// Where the key lies that seals, in the data folder.
+const SEAL_FILE: &str = "secrets-key";
 
 /// Runs the pipeline until interrupted.
 pub async fn run(args: DevArgs, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
@@ -40,8 +43,9 @@ pub async fn run(args: DevArgs, file: Option<&Path>, flags: &str) -> Result<(), 
     let keys = Keys::open(&data)?;
     let demo = if args.demo { demo::PRESETS } else { "" };
     let presets = format!(
-        "{PRESETS}{demo}api.admin_key = \"{}\"\nsecrets.key = \"{}\"\n",
-        keys.admin, keys.seal
+        "{PRESETS}{demo}api.admin_key = \"{}\"\n{}",
+        keys.admin,
+        sealing(&keys.seal)
     );
     let config = Config::load(file, &presets, &flags)?;
     telemetry::start_logs(&config.log)?;
@@ -54,6 +58,19 @@ pub async fn run(args: DevArgs, file: Option<&Path>, flags: &str) -> Result<(), 
     process.run().await?;
     say("stopped");
     Ok(())
+}
+
+/// What `dev` presets for a data folder that it has made its key in, for commands beside it; `None` of another.
+///
+/// # Errors
+/// When the key is there and cannot be read.
+pub fn presets_of(data: &Path) -> Result<Option<String>, Failure> {
+    let seal = kept(&data.join(SEAL_FILE))?;
+    Ok(seal.map(|seal| format!("{PRESETS}{}", sealing(&seal))))
+}
+
+fn sealing(key: &str) -> String {
+    format!("secrets.key = \"{key}\"\n")
 }
 
 /// The keys that `dev` makes for itself.
@@ -70,7 +87,7 @@ impl Keys {
             admin: keep(&data.join("admin-key"), || {
                 new_api_key().replace("hk_live_", "hk_admin_")
             })?,
-            seal: keep(&data.join("secrets-key"), || Sealer::random().1)?,
+            seal: keep(&data.join(SEAL_FILE), || Sealer::random().1)?,
         })
     }
 }
@@ -98,20 +115,24 @@ async fn api_key(catalog: &Catalog, data: &Path) -> Result<String, Failure> {
 
 /// The text in a file, made if it is not there. Only its owner may read it.
 fn keep(path: &Path, make: impl FnOnce() -> String) -> Result<String, Failure> {
+    if let Some(text) = kept(path)? {
+        return Ok(text);
+    }
+    let text = make();
+    write_secret(path, &text)?;
+    Ok(text)
+}
+
+/// The text in a file; `None` of one that is not there, or is empty.
+fn kept(path: &Path) -> Result<Option<String>, Failure> {
     match std::fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Ok(_) => make_file(path, make()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => make_file(path, make()),
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::away(
             "data",
             &format!("cannot read {}: {}", path.display(), plain::io(&error)),
         )),
     }
-}
-
-fn make_file(path: &Path, text: String) -> Result<String, Failure> {
-    write_secret(path, &text)?;
-    Ok(text)
 }
 
 fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {

@@ -7,7 +7,6 @@ use crate::settings;
 use crate::terminal::say;
 use api::transfer::{self, TransferError};
 use platform::catalog::{Imported, Settled};
-use platform::config::Config;
 use platform::plain;
 use schemas::ids::Tenant;
 use std::fmt::Display;
@@ -58,8 +57,8 @@ pub async fn export(args: ExportArgs, file: Option<&Path>, flags: &str) -> Resul
 pub async fn import(args: ImportArgs, file: Option<&Path>, flags: &str) -> Result<(), Failure> {
     let tenant = tenant(&args.tenant)?;
     let document = read(&args.file)?;
-    let config = Config::load(file, "", flags)?;
-    let catalog = admin::open(file, flags).await?;
+    let config = admin::config(file, flags)?;
+    let catalog = admin::open_with(&config).await?;
     // Which topic the API publishes to has no part in it.
     let settings = settings::api(&config, &config.events.topics[0]);
     let imported = transfer::import(&catalog, &settings, &tenant, &document, args.dry_run).await;

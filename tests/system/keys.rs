@@ -72,3 +72,43 @@ async fn a_key_of_the_command_line_does_what_it_is_for_until_it_is_revoked() {
         assert!(refused.stderr.contains(part), "{refused:#?}");
     }
 }
+
+/// What a newcomer does: `dev`, and then the other commands in the same folder, with nothing configured.
+#[tokio::test]
+async fn where_dev_ran_the_commands_find_what_it_keeps() {
+    let setup = Setup::new();
+    let product = setup.start(&["dev", "--listen", "127.0.0.1:0"]).await;
+    let told = "using what `hookwright dev` keeps in ./hookwright-data";
+
+    let made = setup
+        .run(&["keys", "create", "--tenant", "default", "--name", "ci"])
+        .await;
+    assert!(made.stderr.contains(told), "{made:#?}");
+    // Its answer alone is on stdout, to be kept in a variable.
+    let key = made.ok();
+    assert!(
+        key.starts_with("hk_live_") && key.trim().lines().count() == 1,
+        "{key}"
+    );
+    let listed = setup.run(&["keys", "list", "--tenant", "default"]).await.ok();
+    assert_eq!(listed.lines().count(), 2, "that of dev and this one: {listed}");
+    // An address that only `dev` allows is brought in too.
+    let document = r#"{"version":1,"targets":[{"id":7,"url":"http://127.0.0.1:9000/"}]}"#;
+    let import = ["import", "--tenant", "default", "-"];
+    let imported = setup.run_with(&import, document).await.ok();
+    assert!(imported.contains("targets: 1 made"), "{imported}");
+    let exported = setup.run(&["export", "--tenant", "default"]).await.ok();
+    assert!(exported.contains("http://127.0.0.1:9000/"), "{exported}");
+    setup.run(&["secrets", "rotate"]).await.ok();
+    setup.run(&["tenants", "create", "acme"]).await.ok();
+    product.stop().await;
+
+    // What is configured is not second to it.
+    let beside = setup.set("data", "other");
+    let refused = beside.run(&["keys", "list", "--tenant", "default"]).await;
+    assert_eq!(refused.code, Some(64), "{refused:#?}");
+    for part in ["secrets.key", "HOOKWRIGHT_DATA=DIR"] {
+        assert!(refused.stderr.contains(part), "{refused:#?}");
+    }
+    assert!(!beside.folder().join("other").exists());
+}
