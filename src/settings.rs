@@ -76,6 +76,7 @@ pub fn api(config: &Config, topic: &Topic) -> api::Config {
         verification: config.api.verification,
         idempotency_kept: config.api.idempotency_kept.0,
         pace: pace(config),
+        patience: api::Patience::default(),
         cors_origins: config.api.cors_origins.clone(),
     }
 }

@@ -1,5 +1,6 @@
 //! What the API needs to know.
 
+use crate::connections::Patience;
 use crate::pace::Pace;
 use schemas::egress::EgressRules;
 use schemas::schedule::RetryPolicy;
@@ -33,6 +34,8 @@ pub struct Config {
     pub idempotency_kept: Duration,
     /// How often one API key may ask; `None` for always.
     pub pace: Option<Pace>,
+    /// How long clients may take, and how many they may be.
+    pub patience: Patience,
     /// The origins whose pages may ask, as browsers write them, or `*` for all.
     pub cors_origins: Vec<String>,
 }

@@ -186,6 +186,11 @@ fn add_errors(operation: &mut Operation) {
         ),
         (
             body,
+            StatusCode::REQUEST_TIMEOUT,
+            "The body came too slowly; nothing was done.",
+        ),
+        (
+            body,
             StatusCode::PAYLOAD_TOO_LARGE,
             "The body, or an event's payload, is too large.",
         ),

@@ -5,6 +5,7 @@
 
 use crate::Shared;
 use crate::problem::{FieldError, Problem};
+use crate::slow_body::TooSlow;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +18,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::error::Category;
+use std::error::Error;
 
 /// The largest body of a request that is not an event: 1 MiB.
 pub const MAX_BODY: usize = 1 << 20;
@@ -93,16 +95,33 @@ fn unsupported(given: &str) -> Problem {
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// 413 for a larger one, 400 when it breaks off.
+/// 413 for a larger one, 408 for one that comes too slowly, 400 when it breaks off.
 pub async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
     axum::body::to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>());
-        if too_large {
+        if cause::<LengthLimitError>(&error).is_some() {
             Problem::too_large(format!("the request's body is larger than {limit} bytes"))
+        } else if let Some(TooSlow { received, took }) = cause(&error) {
+            let detail = format!(
+                "the request's body came too slowly: {received} bytes in {} ms; nothing was done",
+                took.as_millis()
+            );
+            Problem::new(StatusCode::REQUEST_TIMEOUT, detail)
         } else {
             Problem::new(StatusCode::BAD_REQUEST, "the request's body broke off")
         }
     })
+}
+
+/// The cause of this type, if it is one of an error's causes.
+fn cause<T: Error + 'static>(error: &axum::Error) -> Option<&T> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Reads JSON.

@@ -20,6 +20,7 @@ mod audit;
 mod auth;
 mod conditions;
 mod config;
+mod connections;
 mod cors;
 mod dead_letters;
 mod deliveries;
@@ -42,6 +43,7 @@ mod rate;
 mod replays;
 mod resend;
 mod retry_policy;
+mod slow_body;
 mod stats;
 mod subscriptions;
 mod target_fields;
@@ -52,6 +54,7 @@ pub mod transfer;
 mod verification;
 
 pub use config::{Config, Encoding};
+pub use connections::Patience;
 pub use document::openapi;
 pub use pace::Pace;
 pub use problem::FieldError;
@@ -59,7 +62,6 @@ pub use problem::FieldError;
 use auth::{Admin, Caller, Keys, Uses};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::serve::ListenerExt;
 use outages::{Dependency, Outages};
 use pace::Paces;
 use platform::catalog::{Actor, Catalog};
@@ -165,15 +167,8 @@ pub async fn run(
     let tasks = server.tasks.clone();
     let router = router(server, routes);
     tracing::info!(%address, base_path = %config.base_path, "api listening");
-    // Answers are small: waiting to fill a packet would only add to their latency.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     tokio::select! {
-        served = serving.into_future() => served?,
+        () = connections::serve(listener, router, config.patience, shutdown) => {}
         never = uses.note(catalog) => match never {},
     }
     tasks.close();

@@ -19,6 +19,7 @@ mod pressure;
 mod problems;
 mod replays;
 mod resources;
+mod slow;
 mod stats;
 mod target_requests;
 mod targets;

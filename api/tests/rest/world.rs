@@ -173,6 +173,7 @@ pub fn config() -> Config {
         verification: Verification::None,
         idempotency_kept: Duration::from_secs(24 * 3600),
         pace: None,
+        patience: api::Patience::default(),
         cors_origins: Vec::new(),
     }
 }
