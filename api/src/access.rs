@@ -11,10 +11,20 @@ use crate::outages::Dependency;
 use crate::problem::Problem;
 use crate::{Server, Shared};
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{Extensions, HeaderMap};
 use platform::catalog::Scope;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the one who asks is taken from the request itself, once found: long enough for what stands before a
+/// handler, and no longer, since a key may be revoked while a body comes. It counts towards the two seconds after
+/// which a revoked key must be refused everywhere (see `auth`).
+pub const FOUND_FOR: Duration = Duration::from_millis(100);
+
+/// Whose key a request brought, and when that was found.
+#[derive(Clone)]
+struct Found(Arc<Caller>, Instant);
 
 /// A caller who may look things up: scope `read`.
 pub struct Reads(pub Arc<Caller>);
@@ -25,17 +35,32 @@ pub struct Publishes(pub Arc<Caller>);
 /// A caller who may change things, and send again: scope `manage`.
 pub struct Manages(pub Arc<Caller>);
 
-/// Whose key a request brought, whatever that key may do.
+/// Whose key a request brought, whatever that key may do. Leaves the answer in the request's extensions, for whoever
+/// asks next.
 ///
 /// # Errors
 /// Those of [`Keys::caller`](crate::auth::Keys::caller).
-pub async fn whose(server: &Server, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
+pub async fn whose(
+    server: &Server,
+    headers: &HeaderMap,
+    extensions: &mut Extensions,
+) -> Result<Arc<Caller>, Problem> {
+    if let Some(Found(caller, at)) = extensions.get()
+        && at.elapsed() < FOUND_FOR
+    {
+        return Ok(caller.clone());
+    }
     let database = server.outages.of(Dependency::Database);
-    server.keys.caller(&server.parts.catalog, database, headers).await
+    let caller = server
+        .keys
+        .caller(&server.parts.catalog, database, headers)
+        .await?;
+    extensions.insert(Found(caller.clone(), Instant::now()));
+    Ok(caller)
 }
 
 async fn caller(parts: &mut Parts, server: &Shared, scope: Scope) -> Result<Arc<Caller>, Problem> {
-    let caller = whose(server, &parts.headers).await?;
+    let caller = whose(server, &parts.headers, &mut parts.extensions).await?;
     if caller.key.scopes.has(scope) {
         // For the cursors of its lists.
         parts.extensions.insert(caller.tenant.clone());

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
-/// How long a good key is not asked for again. With [`PATIENCE`] it makes the two seconds after
-/// which a revoked key must be refused everywhere.
-const GOOD_FOR: Duration = Duration::from_millis(1500);
+/// How long a good key is not asked for again. With [`PATIENCE`] and [`FOUND_FOR`](crate::access::FOUND_FOR) it
+/// makes the two seconds after which a revoked key must be refused everywhere.
+const GOOD_FOR: Duration = Duration::from_millis(1400);
 /// How long an unknown key is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// How long the database has to answer for a key that was good before.

@@ -91,10 +91,10 @@ pub async fn once(State(server): State<Shared>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     // Who has no good key is told so by the route itself, and before any body is read.
-    let Ok(caller) = whose(&server, request.headers()).await else {
-        return next.run(request).await;
-    };
     let (mut parts, body) = request.into_parts();
+    let Ok(caller) = whose(&server, &parts.headers, &mut parts.extensions).await else {
+        return next.run(Request::from_parts(parts, body)).await;
+    };
     let (asked, body) = match asked(&parts, caller.tenant.clone(), body).await {
         Ok(asked) => asked,
         Err(problem) => return problem.into_response(),

@@ -3,13 +3,11 @@
 
 use crate::Shared;
 use crate::access::whose;
-use crate::auth::bearer;
 use crate::problem::Problem;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use ring::digest::{self, SHA256_OUTPUT_LEN};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,8 +33,8 @@ pub struct Paces {
 }
 
 struct Keys {
-    /// When each key has all its tokens back (GCRA).
-    full_at: HashMap<[u8; SHA256_OUTPUT_LEN], Instant>,
+    /// When each key has all its tokens back (GCRA), by its id.
+    full_at: HashMap<i64, Instant>,
     sweep_at: usize,
 }
 
@@ -56,17 +54,14 @@ impl Paces {
     ///
     /// # Errors
     /// How long until there is one.
-    fn take(&self, pace: Pace, key: &str, now: Instant) -> Result<(), Duration> {
-        let digest = digest::digest(&digest::SHA256, key.as_bytes());
-        // Unwrap safety: SHA-256 has so many bytes.
-        let name = digest.as_ref().try_into().expect("a SHA-256");
+    fn take(&self, pace: Pace, key: i64, now: Instant) -> Result<(), Duration> {
         let interval = Duration::from_secs(1) / pace.rate;
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if keys.full_at.len() >= keys.sweep_at {
             keys.full_at.retain(|_, full_at| *full_at > now);
             keys.sweep_at = FIRST_SWEEP.max(2 * keys.full_at.len());
         }
-        let full_at = keys.full_at.entry(name).or_insert(now);
+        let full_at = keys.full_at.entry(key).or_insert(now);
         let missing = full_at.saturating_duration_since(now);
         let wait = missing.saturating_sub(interval * (pace.burst - 1));
         if wait.is_zero() {
@@ -80,18 +75,17 @@ impl Paces {
 
 /// Refuses what is too much.
 pub async fn hold(State(server): State<Shared>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let bytes = size(headers);
+    let bytes = size(request.headers());
     if bytes > MAX_HEADER_BYTES {
         let detail =
             format!("the request's headers have {bytes} bytes; at most {MAX_HEADER_BYTES} are taken");
         return Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, detail).into_response();
     }
+    let (mut parts, body) = request.into_parts();
     if let Some(pace) = server.paces.pace
-        && let Ok(key) = bearer(headers)
         // Only good keys are counted: there is no end of others.
-        && whose(&server, headers).await.is_ok()
-        && let Err(wait) = server.paces.take(pace, key, Instant::now())
+        && let Ok(caller) = whose(&server, &parts.headers, &mut parts.extensions).await
+        && let Err(wait) = server.paces.take(pace, caller.key.id, Instant::now())
     {
         let Pace { rate, burst } = pace;
         let detail = format!("this key asks too often: {rate} requests a second are taken, {burst} at once");
@@ -99,7 +93,7 @@ pub async fn hold(State(server): State<Shared>, request: Request, next: Next) ->
             .after(whole_seconds(wait))
             .into_response();
     }
-    next.run(request).await
+    next.run(Request::from_parts(parts, body)).await
 }
 
 fn size(headers: &HeaderMap) -> usize {
@@ -126,29 +120,29 @@ mod tests {
         let (paces, now) = (Paces::new(Some(PACE)), Instant::now());
         let at = |key, millis| paces.take(PACE, key, now + Duration::from_millis(millis));
         for _ in 0..3 {
-            assert_eq!(at("a", 0), Ok(()));
+            assert_eq!(at(1, 0), Ok(()));
         }
-        assert_eq!(at("a", 0), Err(Duration::from_millis(100)));
-        assert_eq!(at("b", 0), Ok(()));
+        assert_eq!(at(1, 0), Err(Duration::from_millis(100)));
+        assert_eq!(at(2, 0), Ok(()));
         assert_eq!(
-            at("a", 99),
+            at(1, 99),
             Err(Duration::from_millis(1)),
             "asking in vain costs nothing"
         );
-        assert_eq!(at("a", 100), Ok(()));
-        assert_eq!(at("a", 100), Err(Duration::from_millis(100)));
+        assert_eq!(at(1, 100), Ok(()));
+        assert_eq!(at(1, 100), Err(Duration::from_millis(100)));
         for _ in 0..3 {
-            assert_eq!(at("a", 60_000), Ok(()), "no more than the burst is saved up");
+            assert_eq!(at(1, 60_000), Ok(()), "no more than the burst is saved up");
         }
-        assert!(at("a", 60_000).is_err());
+        assert!(at(1, 60_000).is_err());
     }
 
     #[test]
     fn keys_that_do_not_ask_any_more_take_no_memory() {
         let (paces, now) = (Paces::new(Some(PACE)), Instant::now());
-        for number in 0..100_000_u64 {
-            let now = now + Duration::from_millis(number);
-            assert_eq!(paces.take(PACE, &number.to_string(), now), Ok(()));
+        for number in 0..100_000_i32 {
+            let now = now + Duration::from_millis(1) * number.unsigned_abs();
+            assert_eq!(paces.take(PACE, number.into(), now), Ok(()));
         }
         let counted = paces.keys.lock().unwrap().full_at.len();
         assert!(counted <= FIRST_SWEEP, "{counted}");

@@ -1,12 +1,13 @@
 //! Keys: missing, wrong, revoked elsewhere, and good while the database is away.
 
-use crate::world::World;
+use crate::world::{World, config};
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::Full;
 use schemas::ids::Tenant;
 use serde_json::json;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn without_a_good_key_nothing_is_answered_but_401() {
@@ -82,6 +83,43 @@ async fn a_key_revoked_by_another_process_is_refused_within_two_seconds() {
             "still good after 2.5 s"
         );
     }
+    world.stop().await;
+}
+
+/// What stands before a handler has found the caller before the body came: that is not enough.
+#[tokio::test]
+async fn a_key_revoked_while_a_body_comes_is_refused() {
+    let world = World::start_with(api::Config {
+        pace: Some(api::Pace {
+            rate: 1000,
+            burst: 1000,
+        }),
+        ..config()
+    })
+    .await;
+    let body = r#"{"name":"a","events":["*"]}"#;
+    let head = format!(
+        "POST /v1/webhooks/filters HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nidempotency-key: k\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        world.key,
+        body.len()
+    );
+    let address = world.root.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all((head + &body[..5]).as_bytes()).await.unwrap();
+    world.get("/webhooks/targets").await.expect(200);
+    let tenant = Tenant::new("acme").unwrap();
+    let page = platform::catalog::Page {
+        limit: 1,
+        before: None,
+    };
+    let id = world.catalog.list_keys(&tenant, page).await.unwrap()[0].id;
+    world.catalog.revoke_key(&tenant, id).await.unwrap();
+    while world.get("/webhooks/targets").await.status != 401 {}
+    stream.write_all(&body.as_bytes()[5..]).await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
+    assert!(said.starts_with("HTTP/1.1 401"), "{said}");
     world.stop().await;
 }
 
