@@ -21,6 +21,7 @@ mod replays;
 mod resources;
 mod slow;
 mod stats;
+mod strangers;
 mod target_requests;
 mod targets;
 mod tenancy;

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use platform::catalog::Catalog;
+use platform::catalog::{Catalog, PoolLimits};
 use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
 use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
@@ -230,9 +230,19 @@ impl World {
     pub async fn start_at(clock: Clock, config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", dir.path().join("hookwright.db").display());
-        let catalog = Catalog::open(&url, Sealer::random().0, clock.clone())
-            .await
-            .unwrap();
+        let catalog = Catalog::open(&url, Sealer::random().0, clock.clone());
+        Self::start_over(catalog.await.unwrap(), dir, clock, config).await
+    }
+
+    /// An API on another database.
+    pub async fn start_on(url: &str, limits: PoolLimits, config: Config) -> Self {
+        let clock = Clock::system();
+        let catalog = Catalog::open_with(url, Sealer::random().0, clock.clone(), limits);
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_over(catalog.await.unwrap(), dir, clock, config).await
+    }
+
+    async fn start_over(catalog: Catalog, dir: TempDir, clock: Clock, config: Config) -> Self {
         catalog.migrate().await.unwrap();
         let history = History::new(&catalog);
         let hour = Duration::from_secs(3600);
