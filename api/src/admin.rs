@@ -2,6 +2,7 @@
 
 use crate::Shared;
 use crate::auth::Admin;
+use crate::idempotency::Once;
 use crate::json::Json;
 use crate::page::{Cursor, List, Name, PageParams, Params};
 use crate::problem::{FieldError, Problem};
@@ -62,6 +63,21 @@ pub(crate) fn named(text: &str) -> Result<Tenant, Problem> {
     Tenant::new(text).map_err(|_| Problem::not_found())
 }
 
+/// The tenant that a POST of an administrator's is about: of its path (below the base path), or of its body where it
+/// is to be made. `None` where there can be none, which the route says in its own words.
+pub(crate) fn about(path: &str, body: &[u8]) -> Option<Tenant> {
+    match path.strip_prefix("/admin/tenants")? {
+        "" => {
+            let body: NewTenantBody = serde_json::from_slice(body).ok()?;
+            Tenant::new(&body.name?).ok()
+        }
+        below => {
+            let name = below.strip_prefix('/')?.split('/').next()?;
+            Tenant::new(name).ok()
+        }
+    }
+}
+
 /// List tenants
 ///
 /// All tenants, newest first.
@@ -86,10 +102,11 @@ async fn list_tenants(
 #[utoipa::path(post, path = "/admin/tenants", tag = TAG, request_body = NewTenantBody,
     responses((status = 201, description = "The tenant.", body = TenantBody,
         headers(("location" = String, description = "The tenant's path."))),
-        (status = 409, description = "There is a tenant of this name.")))]
+        (status = 409, description = "There is a tenant of this name, or a request with this `idempotency-key` is being worked on.")))]
 async fn create_tenant(
     State(server): State<Shared>,
     admin: Admin,
+    once: Once,
     Json(body): Json<NewTenantBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let tenant = match body.name {
@@ -97,7 +114,8 @@ async fn create_tenant(
         None => Err("is missing".to_owned()),
     }
     .map_err(|message| Problem::invalid(vec![FieldError::new("name", message)]))?;
-    let row = server.by_admin(admin).create_tenant(&tenant).await?;
+    let catalog = server.by_admin(admin).under(once.claim());
+    let row = catalog.create_tenant(&tenant).await?;
     let location = format!("{}/admin/tenants/{tenant}", server.config.base_path);
     Ok((
         StatusCode::CREATED,

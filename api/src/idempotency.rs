@@ -5,9 +5,13 @@
 //! answer, because somebody works on it, because the key was used otherwise. Only what was done is kept: after a
 //! refusal the key is as new. What makes a change and its claim one step is in `platform::catalog`, `claims`.
 //!
+//! An administrator's key is kept with the keys of the tenant that the request is about, under a name that no tenant
+//! can give one.
+//!
 //! Publishing events has a way of its own (`publish`), since no database may stand there.
 
 use crate::access::whose;
+use crate::admin;
 use crate::json::{MAX_BODY, read_body};
 use crate::outages::Dependency;
 use crate::problem::{FieldError, Problem};
@@ -32,6 +36,8 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 /// No key is longer.
 const LONGEST_KEY: usize = 255;
+/// What stands before an administrator's key where it is kept: not printable, so that no tenant's begins so.
+const ADMINS: char = '\u{1}';
 
 /// A key, and what was asked for under it.
 #[derive(Clone)]
@@ -90,18 +96,40 @@ pub async fn once(State(server): State<Shared>, request: Request, next: Next) ->
     if !has_key || request.method() != Method::POST || server.publishes(request.uri().path()) {
         return next.run(request).await;
     }
-    // Who has no good key is told so by the route itself, and before any body is read.
     let (mut parts, body) = request.into_parts();
-    let Ok(caller) = whose(&server, &parts.headers, &mut parts.extensions).await else {
-        return next.run(Request::from_parts(parts, body)).await;
+    let by_admin = server.keys.admin(&parts.headers).is_ok();
+    let caller = match by_admin {
+        true => None,
+        // Who has no good key is told so by the route itself, and before any body is read.
+        false => match whose(&server, &parts.headers, &mut parts.extensions).await {
+            Ok(caller) => Some(caller.tenant.clone()),
+            Err(_) => return next.run(Request::from_parts(parts, body)).await,
+        },
     };
-    let (asked, body) = match asked(&parts, caller.tenant.clone(), body).await {
-        Ok(asked) => asked,
+    let key = match key(&parts.headers) {
+        Ok(key) => key.unwrap_or_default(),
         Err(problem) => return problem.into_response(),
     };
+    let body = match read_body(body, MAX_BODY).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into_response(),
+    };
+    let (tenant, key) = match caller {
+        Some(tenant) => (tenant, key.into()),
+        None => {
+            let path = parts.uri.path();
+            let path = path.strip_prefix(&server.config.base_path).unwrap_or(path);
+            match admin::about(path, &body) {
+                Some(tenant) => (tenant, format!("{ADMINS}{key}").into()),
+                // It will be refused.
+                None => return next.run(Request::from_parts(parts, body.into())).await,
+            }
+        }
+    };
+    let asked = asked(&parts, tenant, key, &body);
     let claim = asked.claim.clone();
     parts.extensions.insert(asked);
-    let request = Request::from_parts(parts, body);
+    let request = Request::from_parts(parts, body.into());
     // A client that goes away does not break it off: the next try finds the answer.
     let tasks = server.tasks.clone();
     let done = tasks.spawn(async move {
@@ -117,21 +145,18 @@ pub async fn once(State(server): State<Shared>, request: Request, next: Next) ->
     })
 }
 
-async fn asked(parts: &Parts, tenant: Tenant, body: Body) -> Result<(Asked, Body), Problem> {
-    let key = key(&parts.headers)?.unwrap_or_default().into();
-    let body = read_body(body, MAX_BODY).await?;
+fn asked(parts: &Parts, tenant: Tenant, key: Arc<str>, body: &[u8]) -> Asked {
     let request = hash(&[
         parts.method.as_str().as_bytes(),
         parts.uri.path().as_bytes(),
-        &body,
+        body,
     ]);
-    let asked = Asked {
+    Asked {
         tenant,
         key,
         request: URL_SAFE_NO_PAD.encode(request).into(),
         claim: Arc::default(),
-    };
-    Ok((asked, Body::from(body)))
+    }
 }
 
 /// An answer as it is kept.

@@ -3,6 +3,7 @@
 use crate::Shared;
 use crate::admin::{TAG, named};
 use crate::auth::Admin;
+use crate::idempotency::Once;
 use crate::json::{Checks, Json};
 use crate::page::{Cursor, List, Name, PageParams, Params, numeric_id};
 use crate::problem::Problem;
@@ -167,19 +168,27 @@ async fn list_keys(
 /// The answer carries the key's value, the only time it is shown. Give a key no more scopes than its holder needs: a
 /// producer of events needs `publish` alone. A request that lacks the scope answers 403, one with a key whose time is
 /// over 401.
+///
+/// With an `idempotency-key`, the same request sent again is answered with the same key and value for 24 h, for which
+/// the answer is kept sealed. If the server died before it could keep it, the answer is 409 and names the key that was
+/// made: revoke it, and ask for another with another `idempotency-key`.
 #[utoipa::path(post, path = "/admin/tenants/{tenant}/keys", tag = TAG, request_body = NewKeyBody,
     params(("tenant" = String, Path, description = "The tenant's name.", example = "acme")),
     responses((status = 201, description = "The API key, with its value.", body = KeyWithValue,
-        headers(("location" = String, description = "The key's path.")))))]
+        headers(("location" = String, description = "The key's path."))),
+        (status = 409, description = "A request with this `idempotency-key` is being worked on, or has made a key whose \
+            value cannot be shown any more; `detail` says which.")))]
 async fn create_key(
     State(server): State<Shared>,
     admin: Admin,
+    once: Once,
     Name(tenant): Name,
     Json(body): Json<NewKeyBody>,
 ) -> Result<impl IntoResponse, Problem> {
     let tenant = named(&tenant)?;
     let new = body.check(server.parts.clock.now())?;
-    let (row, key) = server.by_admin(admin).create_key(&tenant, new).await?;
+    let catalog = server.by_admin(admin).under(once.claim());
+    let (row, key) = catalog.create_key(&tenant, new).await?;
     let location = format!(
         "{}/admin/tenants/{tenant}/keys/{}",
         server.config.base_path, row.id

@@ -1,7 +1,5 @@
 //! The headers that many routes take and answer with.
 
-use super::has_tag;
-use crate::admin;
 use http::StatusCode;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -35,15 +33,12 @@ pub(super) fn add_tags(document: &mut OpenApi) {
     }
 }
 
-/// Describes the idempotency keys of what tenants POST.
+/// Describes the idempotency keys of what is POSTed.
 pub(super) fn add_keys(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let Some(post) = &mut item.post else {
             continue;
         };
-        if has_tag(post, admin::TAG) {
-            continue;
-        }
         take(
             post,
             "idempotency-key",

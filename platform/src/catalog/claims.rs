@@ -10,8 +10,8 @@
 //! again. Who was only slow, and has lost its claim, makes nothing any more.
 
 use super::db::{self, Write};
-use super::{Catalog, CatalogError, Endpoint, Filter, Subscription, Target};
-use super::{endpoints, expected, filters, subscriptions};
+use super::{Catalog, CatalogError, Endpoint, Filter, Subscription, Target, TenantRow};
+use super::{endpoints, expected, filters, subscriptions, tenants};
 use crate::secrets::random_bytes;
 use schemas::ids::{TargetId, Tenant};
 use schemas::signature::encode_secret;
@@ -243,6 +243,33 @@ impl Catalog {
         match self.made(write).await? {
             None => Ok(None),
             Some(ids) => ids.first().copied().map(Some).ok_or(CatalogError::NotFound),
+        }
+    }
+
+    /// The tenant, if it was made before.
+    pub(super) async fn made_tenant(
+        &self,
+        write: &mut Write,
+        tenant: &Tenant,
+    ) -> Result<Option<TenantRow>, CatalogError> {
+        if self.made(write).await?.is_none() {
+            return Ok(None);
+        }
+        let row = sqlx::query("SELECT name, created_at FROM tenants WHERE name = $1")
+            .bind(tenant.as_str())
+            .fetch_one(write.on())
+            .await;
+        tenants::tenant_row(&row.map_err(|error| gone_again(error.into()))?).map(Some)
+    }
+
+    /// Fails if an API key was made before: its value is kept nowhere, so that nobody can be answered with it.
+    pub(super) async fn made_no_key(&self, write: &mut Write) -> Result<(), CatalogError> {
+        match self.made_one(write).await? {
+            None => Ok(()),
+            Some(id) => Err(CatalogError::Conflict(format!(
+                "this idempotency-key made the API key {id}, whose value cannot be shown any more: revoke that key, and ask \
+                 for one with another idempotency-key"
+            ))),
         }
     }
 

@@ -39,7 +39,8 @@ impl Catalog {
     /// alone makes a key for everything and for ever.
     ///
     /// # Errors
-    /// `NotFound` when there is no such tenant.
+    /// `NotFound` when there is no such tenant; `Conflict` when the key was made [`under`](Self::under) the same claim
+    /// before.
     pub async fn create_key(
         &self,
         tenant: &Tenant,
@@ -60,6 +61,7 @@ impl Catalog {
             created_at: self.clock.now(),
         };
         let mut write = self.db.begin().await?;
+        self.made_no_key(&mut write).await?;
         for _ in 0..ID_DRAWS {
             key.id = self.next_id();
             let made = sqlx::query(
@@ -80,6 +82,7 @@ impl Catalog {
             .rows_affected();
             if made == 1 {
                 self.note(&mut write, tenant, Entry::created(&key)).await?;
+                self.making(&mut write, &[key.id]).await?;
                 self.commit(write).await?;
                 return Ok((key, value));
             }

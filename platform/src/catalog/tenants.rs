@@ -12,10 +12,13 @@ impl Catalog {
     /// Makes a tenant.
     ///
     /// # Errors
-    /// `Conflict` when there is one of that name.
+    /// `Conflict` when there is one of that name, unless it was made [`under`](Self::under) the same claim.
     pub async fn create_tenant(&self, tenant: &Tenant) -> Result<TenantRow, CatalogError> {
         let now = self.clock.now();
         let mut write = self.db.begin().await?;
+        if let Some(row) = self.made_tenant(&mut write, tenant).await? {
+            return Ok(row);
+        }
         let made =
             sqlx::query("INSERT INTO tenants (name, created_at) VALUES ($1, $2) ON CONFLICT DO NOTHING")
                 .bind(tenant.as_str())
@@ -33,6 +36,8 @@ impl Catalog {
             created_at: now,
         };
         self.note(&mut write, tenant, Entry::created(&row)).await?;
+        // Its name is its id, and the claim's too.
+        self.making(&mut write, &[]).await?;
         self.commit(write).await?;
         Ok(row)
     }
@@ -129,7 +134,7 @@ pub(super) fn no_tenant(error: sqlx::Error) -> CatalogError {
     }
 }
 
-fn tenant_row(row: &AnyRow) -> Result<TenantRow, CatalogError> {
+pub(super) fn tenant_row(row: &AnyRow) -> Result<TenantRow, CatalogError> {
     Ok(TenantRow {
         name: db::tenant(row, 0)?,
         created_at: db::millis(row, 1)?,

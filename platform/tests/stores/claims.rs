@@ -17,6 +17,7 @@ over_both!(
     who_was_only_slow_makes_nothing_any_more,
     a_refused_request_gives_its_key_back_unless_something_was_made,
     what_was_made_and_deleted_is_not_made_again,
+    a_tenant_is_made_once_and_a_key_whose_value_is_lost_is_named,
     an_answer_lies_sealed,
 );
 
@@ -234,6 +235,28 @@ async fn what_was_made_and_deleted_is_not_made_again(store: Store) {
     let again = catalog.under(Some(&second)).create_target(&acme, at()).await;
     assert!(matches!(again, Err(CatalogError::Conflict(_))), "{again:?}");
     assert_eq!(catalog.list_targets(&acme, ALL).await, Ok(vec![]));
+}
+
+async fn a_tenant_is_made_once_and_a_key_whose_value_is_lost_is_named(store: Store) {
+    let (catalog, globex) = (store.catalog().await, tenant("globex"));
+    let take = async |request: &str| {
+        let taken = mine(claim(&catalog, &globex, request).await);
+        store.clock.advance(CLAIMED);
+        catalog.under(Some(&taken))
+    };
+    let made = take("tenant").await.create_tenant(&globex).await.unwrap();
+    assert_eq!(take("tenant").await.create_tenant(&globex).await, Ok(made));
+    let other = catalog.create_tenant(&globex).await;
+    assert!(matches!(other, Err(CatalogError::Conflict(_))), "{other:?}");
+
+    store.clock.advance(DAY);
+    let (key, _) = take("key").await.create_key(&globex, "orders").await.unwrap();
+    let again = take("key").await.create_key(&globex, "orders").await.unwrap_err();
+    let CatalogError::Conflict(why) = &again else {
+        panic!("{again:?}");
+    };
+    assert!(why.contains(&key.id.to_string()), "{why}");
+    assert_eq!(catalog.list_keys(&globex, ALL).await.unwrap().len(), 1);
 }
 
 async fn an_answer_lies_sealed(store: Store) {
