@@ -5,7 +5,7 @@
 //! somebody's; one as opened makes changes of the system's own.
 
 use super::audited::Entry;
-use super::db::{Sql, Write, broken, millis, tenant};
+use super::db::{Dialect, Sql, Write, broken, millis, tenant};
 use super::{Catalog, CatalogError, KeyRow, Page};
 use schemas::ids::Tenant;
 use schemas::time::Millis;
@@ -132,11 +132,19 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`.
     pub async fn audit(&self, tenant: &Tenant, query: &AuditQuery) -> Result<Vec<AuditRow>, CatalogError> {
-        let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM audit WHERE tenant = "));
-        sql.bind(tenant.as_str());
-        sql.push(" AND at >= (SELECT created_at FROM tenants WHERE name = ");
-        sql.bind(tenant.as_str()).push(")");
-        self.entries(sql, query).await
+        self.entries(of_tenant("", tenant, query)).await
+    }
+
+    /// How the database answers [`audit`](Self::audit), in its own words, a step a line.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_audit(
+        &self,
+        tenant: &Tenant,
+        query: &AuditQuery,
+    ) -> Result<Vec<String>, CatalogError> {
+        self.explain(|head| of_tenant(head, tenant, query)).await
     }
 
     /// Lists the changes of all tenants, or of all that had this name: for administrators.
@@ -148,34 +156,33 @@ impl Catalog {
         tenant: Option<&Tenant>,
         query: &AuditQuery,
     ) -> Result<Vec<AuditRow>, CatalogError> {
-        let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM audit WHERE "));
-        match tenant {
-            Some(tenant) => sql.push("tenant = ").bind(tenant.as_str()),
-            None => sql.push("id > 0"),
-        };
-        self.entries(sql, query).await
+        self.entries(of_all("", tenant, query)).await
     }
 
-    async fn entries(&self, mut sql: Sql, query: &AuditQuery) -> Result<Vec<AuditRow>, CatalogError> {
-        if let Some(kind) = &query.kind {
-            sql.push(" AND kind = ").bind(kind.as_str());
-        }
-        if let Some(thing) = &query.thing {
-            sql.push(" AND thing = ").bind(thing.as_str());
-        }
-        if let Some(from) = query.from {
-            sql.push(" AND at >= ").bind(from.0);
-        }
-        if let Some(to) = query.to {
-            sql.push(" AND at < ").bind(to.0);
-        }
-        if let Some(before) = query.page.before {
-            sql.push(" AND id < ").bind(before);
-        }
-        sql.push(" ORDER BY id DESC LIMIT ")
-            .bind(i64::from(query.page.limit));
+    /// How the database answers [`audit_of_all`](Self::audit_of_all), in its own words, a step a line.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_audit_of_all(
+        &self,
+        tenant: Option<&Tenant>,
+        query: &AuditQuery,
+    ) -> Result<Vec<String>, CatalogError> {
+        self.explain(|head| of_all(head, tenant, query)).await
+    }
+
+    async fn entries(&self, sql: Sql) -> Result<Vec<AuditRow>, CatalogError> {
         let rows = sql.query().fetch_all(&self.db.pool).await?;
         rows.iter().map(entry_row).collect()
+    }
+
+    async fn explain(&self, question: impl FnOnce(&str) -> Sql) -> Result<Vec<String>, CatalogError> {
+        let (head, column) = match self.db.dialect {
+            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
+            Dialect::Postgres => ("EXPLAIN ", 0),
+        };
+        let rows = question(head).query().fetch_all(&self.db.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
     }
 
     /// Removes the entries that are older than `kept`, in steps that keep other writers waiting only shortly.
@@ -200,6 +207,46 @@ impl Catalog {
             }
         }
     }
+}
+
+/// What a tenant sees, after `head`: nothing, or the word that asks for the plan.
+fn of_tenant(head: &str, tenant: &Tenant, query: &AuditQuery) -> Sql {
+    let mut sql = Sql::new(format!("{head}SELECT {COLUMNS} FROM audit WHERE tenant = "));
+    sql.bind(tenant.as_str());
+    sql.push(" AND at >= (SELECT created_at FROM tenants WHERE name = ");
+    sql.bind(tenant.as_str()).push(")");
+    narrowed(sql, query)
+}
+
+/// What administrators see, after `head`.
+fn of_all(head: &str, tenant: Option<&Tenant>, query: &AuditQuery) -> Sql {
+    let mut sql = Sql::new(format!("{head}SELECT {COLUMNS} FROM audit WHERE "));
+    match tenant {
+        Some(tenant) => sql.push("tenant = ").bind(tenant.as_str()),
+        None => sql.push("id > 0"),
+    };
+    narrowed(sql, query)
+}
+
+fn narrowed(mut sql: Sql, query: &AuditQuery) -> Sql {
+    if let Some(kind) = &query.kind {
+        sql.push(" AND kind = ").bind(kind.as_str());
+    }
+    if let Some(thing) = &query.thing {
+        sql.push(" AND thing = ").bind(thing.as_str());
+    }
+    if let Some(from) = query.from {
+        sql.push(" AND at >= ").bind(from.0);
+    }
+    if let Some(to) = query.to {
+        sql.push(" AND at < ").bind(to.0);
+    }
+    if let Some(before) = query.page.before {
+        sql.push(" AND id < ").bind(before);
+    }
+    sql.push(" ORDER BY id DESC LIMIT ")
+        .bind(i64::from(query.page.limit));
+    sql
 }
 
 fn entry_row(row: &AnyRow) -> Result<AuditRow, CatalogError> {

@@ -53,6 +53,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "history at size",
         include_str!("../../migrations/0011_history_at_size.sql"),
     ),
+    (
+        12,
+        "audit lists",
+        include_str!("../../migrations/0012_audit_lists.sql"),
+    ),
 ];
 
 /// Sealed into the database by the first migration, so that another `secrets.key` is noticed at

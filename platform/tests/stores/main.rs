@@ -1,6 +1,7 @@
 //! Catalog and history, the same tests over SQLite and over the real Postgres.
 
 mod audit;
+mod audit_plans;
 mod changes;
 mod claims;
 mod endpoints;
