@@ -221,7 +221,7 @@ impl Watch {
         let state = self.state();
         let end = match state.under_way {
             0 => state.next,
-            _ => *state.due.first_key_value()?.1,
+            _ => *state.due.values().min()?,
         };
         Some(end.saturating_duration_since(now))
     }
