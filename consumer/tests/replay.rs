@@ -4,7 +4,7 @@ use bytes::Bytes;
 use consumer::Config;
 use consumer::config::PayloadPlace;
 use consumer::price::Threshold;
-use platform::catalog::{Catalog, NewTarget};
+use platform::catalog::{Catalog, Change, NewTarget, TargetPatch};
 use platform::clock::Clock;
 use platform::config::Topic;
 use platform::delivery_queue::embedded::EmbeddedQueue;
@@ -23,11 +23,12 @@ use schemas::delivery::{Delivery, DeliveryStatus, Payload, Resend};
 use schemas::event::Position;
 use schemas::history::{AttemptRecord, EventRecord, HistoryRecord};
 use schemas::ids::{EventId, TargetId, Tenant};
+use schemas::rate::{Period, RateLimit};
 use schemas::time::Millis;
 use schemas::wire;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -412,5 +413,31 @@ async fn a_time_that_the_log_no_longer_holds_fails_and_sends_nothing() {
         replay.error.as_deref(),
         Some("the target is disabled: enable it, and ask again")
     );
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_stopped_between_two_slow_deliveries_sends_no_other() {
+    let world = World::start(1_000).await;
+    let patch = TargetPatch {
+        rate_limit: Change::Set(RateLimit::new(1, Period::Minute)),
+        ..TargetPatch::default()
+    };
+    let patched = world.catalog.patch_target(&world.acme, world.target, patch);
+    patched.await.unwrap();
+    let events: Vec<_> = (0..3)
+        .map(|number| ("acme", format!("e{number}"), small()))
+        .collect();
+    world.append(&events).await;
+    let begun = Instant::now();
+    let first = world.begin(Which::All, START).await;
+    world.beyond(&first, 0).await;
+    world.replays.cancel(&world.acme, first.id).await.unwrap();
+    // The target is free for the next one, long before the minute that the delivery is worth.
+    let second = world.begin(Which::All, START).await;
+    let second = world.beyond(&second, 0).await;
+    assert_eq!((second.state, second.counts.sent), (ReplayState::Running, 1));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(world.sent().await.len(), 2);
     world.stop().await;
 }

@@ -5,7 +5,7 @@ use super::{Work, pace};
 use platform::catalog::CatalogError;
 use platform::delivery_queue::sender::SendError;
 use platform::delivery_queue::{OutMessage, QueueName};
-use platform::replays::{LEASE, Replay, ReplayState};
+use platform::replays::{Replay, ReplayState};
 use platform::telemetry::names;
 use schemas::delivery::{Delivery, DeliveryStatus, Resend};
 use schemas::history::{EventRecord, HistoryRecord};
@@ -22,6 +22,8 @@ const TURN: Duration = Duration::from_secs(5);
 const STORE: Duration = Duration::from_secs(1);
 /// How long a step may go on when the process is to stop.
 const LAST_STEP: Duration = Duration::from_secs(3);
+/// How often the lease is renewed, and with it seen whether the replay was stopped: a step may last a minute.
+const RENEW: Duration = Duration::from_secs(1);
 /// How long a replay rests while something is away.
 const REST: Duration = Duration::from_secs(1);
 
@@ -55,10 +57,10 @@ impl From<CatalogError> for End {
 impl Work {
     /// Works on a replay for a turn, and gives it back.
     pub(super) async fn turn(&self, mut replay: Replay) {
-        let target = replay.target;
+        let (target, id) = (replay.target, replay.id);
         let end = tokio::select! {
             end = self.steps(&mut replay) => end,
-            () = self.lease_lost(target) => End::Lost,
+            () = self.lost(target, id) => End::Lost,
             () = self.stopped() => End::Turn,
         };
         match end {
@@ -206,11 +208,12 @@ impl Work {
         }
     }
 
-    /// Keeps the lease; answers when it is another's. While the database is away nobody else can have it.
-    async fn lease_lost(&self, target: TargetId) {
+    /// Keeps the lease; answers when it is another's, or the replay was stopped. While the database is away neither can
+    /// happen.
+    async fn lost(&self, target: TargetId, replay: i64) {
         loop {
-            tokio::time::sleep(LEASE / 3).await;
-            if let Ok(false) = self.replays.renew(&self.owner, target).await {
+            tokio::time::sleep(RENEW).await;
+            if let Ok(false) = self.replays.renew(&self.owner, target, replay).await {
                 return;
             }
         }

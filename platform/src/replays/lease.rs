@@ -43,16 +43,20 @@ impl Replays {
         Ok(None)
     }
 
-    /// Says that the owner still works on the target; `false` when it is his no longer.
+    /// Says that the owner still works on this replay to the target; `false` when that is his no longer, or the
+    /// replay was stopped.
     ///
     /// # Errors
     /// `Unavailable`.
-    pub async fn renew(&self, owner: &str, target: TargetId) -> Result<bool, CatalogError> {
+    pub async fn renew(&self, owner: &str, target: TargetId, replay: i64) -> Result<bool, CatalogError> {
         let mut write = self.catalog.db.begin().await?;
         let mut sql = Sql::new("UPDATE replay_leases SET until = ");
         sql.bind(self.catalog.clock.now().plus(LEASE).0);
         sql.push(" WHERE target = ").bind(target.0);
         sql.push(" AND owner = ").bind(owner);
+        sql.push(" AND EXISTS (SELECT 1 FROM replays r WHERE r.state = 'running' AND r.id = ")
+            .bind(replay)
+            .push(")");
         let kept = sql.query().execute(write.on()).await?.rows_affected() > 0;
         write.commit().await?;
         Ok(kept)

@@ -157,7 +157,7 @@ async fn who_lost_the_lease_stores_nothing_and_the_next_goes_on_from_the_last_pl
     assert_eq!(replays.store("slow", &slow).await, Ok(true));
     // A lease that is renewed in time is kept.
     store.clock.advance(LEASE / 2);
-    assert_eq!(replays.renew("slow", slow.target).await, Ok(true));
+    assert_eq!(replays.renew("slow", slow.target, slow.id).await, Ok(true));
     store.clock.advance(LEASE / 2);
     assert_eq!(replays.claim("next").await, Ok(None));
     store.clock.advance(LEASE);
@@ -165,7 +165,7 @@ async fn who_lost_the_lease_stores_nothing_and_the_next_goes_on_from_the_last_pl
     assert_eq!((next.id, &next.place), (slow.id, &slow.place));
     slow.counts.sent = 1_000;
     assert_eq!(replays.store("slow", &slow).await, Ok(false));
-    assert_eq!(replays.renew("slow", slow.target).await, Ok(false));
+    assert_eq!(replays.renew("slow", slow.target, slow.id).await, Ok(false));
     let ended = replays.finish("slow", &slow, ReplayState::Done, None).await;
     assert_eq!(ended, Ok(false));
     replays.release("slow", &slow).await.unwrap();
@@ -211,7 +211,10 @@ async fn a_stopped_replay_takes_no_more_and_one_at_its_end_stays(store: Store) {
     let (_catalog, replays, tenant) = opened(&store).await;
     let made = create(&replays, &tenant, 1).await;
     let claimed = replays.claim("a").await.unwrap().unwrap();
+    let renew = async || replays.renew("a", claimed.target, claimed.id).await;
+    assert_eq!(renew().await, Ok(true));
     replays.cancel(&tenant, made.id).await.unwrap();
+    assert_eq!(renew().await, Ok(false));
     assert_eq!(replays.store("a", &claimed).await, Ok(false));
     assert_eq!(
         replays.finish("a", &claimed, ReplayState::Done, None).await,
