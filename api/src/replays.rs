@@ -134,7 +134,7 @@ pub(crate) struct ReplayBody {
     /// How far it has come.
     #[schema(value_type = StateWord)]
     state: &'static str,
-    /// Why it failed: the target is gone or disabled, or the log no longer holds the beginning of the time.
+    /// Why it failed: the target is gone or disabled, or the log no longer holds all that was still to be read.
     error: Option<String>,
     /// What came of it so far.
     progress: Progress,
@@ -240,7 +240,8 @@ pub(crate) fn one(delivery: DeliveryId, target: TargetId, accepted_at: Millis) -
 /// `replay.rate` deliveries a second, and no more than the target's own `rateLimit`. Deliveries keep their ids,
 /// so that a receiver that has seen one knows it; their attempts are numbered on, and each has a new retry
 /// window. The event log's retention is how far back one can go: where it no longer holds the beginning of the
-/// time, the replay fails and says so, and nothing is sent.
+/// time, the replay fails and says so, and nothing is sent; where it deletes events before the replay has come to them, it
+/// fails there.
 ///
 /// What was delivered is known from history: an event that history has forgotten (30 days, unless configured otherwise)
 /// counts as missed. What is sent while a delivery's retries still wait comes beside them. Of the replays to one target one is

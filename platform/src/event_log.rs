@@ -140,7 +140,8 @@ pub trait EventLog: Send + Sync {
     async fn find(&self, topic: &str, from: Millis, to: Millis) -> Result<Option<Vec<Span>>, LogError>;
 
     /// Reads these spans of a topic, as [`EventLog::scan`] does the whole of it. `None` when the log no longer
-    /// holds the beginning of one.
+    /// holds the beginning of one. Unlike that, it is an error of the scan when records are deleted before it has come
+    /// to them; begun anew from there, the answer is `None`.
     ///
     /// # Errors
     /// As for [`EventLog::append`].

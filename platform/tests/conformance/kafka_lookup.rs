@@ -4,7 +4,7 @@ use crate::event_log::LogWorld;
 use crate::kafka::Broker;
 use crate::support::{run, soon};
 use bytes::Bytes;
-use platform::event_log::{EventLog, NewRecord, Span};
+use platform::event_log::{EventLog, LogError, NewRecord, Span};
 use schemas::time::Millis;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -103,6 +103,39 @@ async fn a_time_whose_records_may_be_deleted_is_not_found_and_later_ones_are() {
         // All of them gone, nothing is left to say how old they were.
         broker.delete_before(&topic, positions[9].offset + 1).await;
         assert_eq!(log.find(&topic, before, after).await.unwrap(), Some(Vec::new()));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_deleted_under_a_reader_of_a_stretch_are_an_error_and_not_passed_over() {
+    run(Broker::new(), |broker: Arc<Broker>| async move {
+        let log = broker.log(1);
+        let topic = broker.topic();
+        log.provision(std::slice::from_ref(&topic)).await.unwrap();
+        // Several times what is read ahead.
+        let record = NewRecord {
+            value: Bytes::from(vec![b'x'; 32 << 10]),
+            ..NewRecord::default()
+        };
+        let positions = log.append(&topic, vec![record; 400]).await.unwrap();
+        let span = Span {
+            partition: 0,
+            next: positions[0].offset,
+            end: positions[399].offset + 1,
+        };
+        let mut scan = log.scan_spans(&topic, &[span]).await.unwrap().unwrap();
+        let mut read = soon("records", scan.next()).await.unwrap().len();
+        broker.delete_before(&topic, positions[399].offset).await;
+        let error = loop {
+            match soon("more records", scan.next()).await {
+                Ok(records) if records.is_empty() => panic!("the end after {read} of 400 records"),
+                Ok(records) => read += records.len(),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+        assert!(log.scan_spans(&topic, &[span]).await.unwrap().is_none());
     })
     .await;
 }

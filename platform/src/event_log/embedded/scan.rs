@@ -15,21 +15,38 @@ pub(super) struct EmbeddedScan {
     topic: Option<Arc<Topic>>,
     next: i64,
     end: i64,
+    gaps: Gaps,
+}
+
+/// What it means that retention has deleted the next record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gaps {
+    /// What is left is read.
+    Passed,
+    /// Somebody wants that record.
+    Error,
 }
 
 impl EmbeddedScan {
     pub(super) fn new(log: Arc<Inner>, topic: Option<Arc<Topic>>) -> Self {
         let end = topic.as_ref().map_or(0, |topic| topic.end());
-        Self::over(log, topic, 0, end)
+        Self {
+            log,
+            topic,
+            next: 0,
+            end,
+            gaps: Gaps::Passed,
+        }
     }
 
-    /// Reads from `next` up to, and without, `end`.
+    /// Reads from `next` up to, and without, `end`: all of it.
     pub(super) fn over(log: Arc<Inner>, topic: Option<Arc<Topic>>, next: i64, end: i64) -> Self {
         Self {
             log,
             topic,
             next,
             end,
+            gaps: Gaps::Error,
         }
     }
 }
@@ -41,9 +58,21 @@ impl LogScan for EmbeddedScan {
             return Ok(Vec::new());
         };
         let (from, end) = (self.next, self.end);
-        let read = move |db: &_| rows::scan(db, &topic, from, Budget::batch());
-        let mut records = self.log.scans.read(read).await?;
+        let read = move |db: &_| {
+            Ok((
+                rows::scan(db, &topic, from, Budget::batch())?,
+                first(db, &topic, 0)?,
+            ))
+        };
+        let (mut records, oldest): (Vec<Record>, _) = self.log.scans.read(read).await?;
         records.retain(|record| record.position.offset < end);
+        // What is deleted after it was read does no harm.
+        let is_missing = records.first().is_none_or(|record| record.position.offset > from);
+        if self.gaps == Gaps::Error && is_missing && oldest.is_none_or(|(offset, _)| offset > from) {
+            return Err(LogError::Unavailable(
+                "records were deleted before they were read".to_owned(),
+            ));
+        }
         self.next = records.last().map_or(end, |last| last.position.offset + 1);
         Ok(records)
     }

@@ -345,3 +345,30 @@ async fn a_time_is_found_by_offset_and_one_whose_records_are_deleted_is_not() {
         assert_eq!(scan.is_some(), held, "{next}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_deleted_under_a_reader_of_a_stretch_are_an_error_and_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::driven(Millis(1_795_000_000_000));
+    let hour = Duration::from_secs(3600);
+    let log = EmbeddedLog::open(dir.path(), sqlite::Sync::Normal, clock.clone(), hour).unwrap();
+    // More than two batches.
+    append(&log, 0..1_200).await;
+    let stretch = Span {
+        partition: 0,
+        next: 0,
+        end: 1_200,
+    };
+    let mut whole = log.scan("a").await.unwrap();
+    let mut scan = log.scan_spans("a", &[stretch]).await.unwrap().unwrap();
+    assert_eq!(scan.next().await.unwrap().len(), 512);
+    assert_eq!(whole.next().await.unwrap().len(), 512);
+    clock.advance(2 * hour);
+    append(&log, 1_200..2_000).await;
+    let error = scan.next().await.unwrap_err();
+    assert!(matches!(error, LogError::Unavailable(_)), "{error}");
+    let rest = Span { next: 512, ..stretch };
+    assert!(log.scan_spans("a", &[rest]).await.unwrap().is_none());
+    // Who reads a topic as it stands goes on with what is left of it.
+    whole.next().await.unwrap();
+}

@@ -5,7 +5,7 @@ use super::{KafkaConfig, LogError, LogScan, Record, Span, faults, reader, settin
 use async_trait::async_trait;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use std::collections::HashMap;
@@ -84,7 +84,7 @@ impl Scan {
                     self.left.remove(&partition);
                     continue;
                 }
-                Some(Err(error)) if error.rdkafka_error_code().is_some_and(faults::is_refusal) => {
+                Some(Err(error)) if error.rdkafka_error_code().is_some_and(ends_it) => {
                     return Err(faults::sort(&format!("read topic {}", self.topic), &error));
                 }
                 // A connection failed: librdkafka makes another.
@@ -113,6 +113,12 @@ impl Scan {
         let (topic, seconds) = (&self.topic, TIMEOUT.as_secs());
         LogError::Unavailable(format!("no answer within {seconds} s from {topic} {cause}"))
     }
+}
+
+/// Whether reading on is of no use: another will not be answered either, or what follows is deleted and must not be
+/// passed over.
+fn ends_it(code: RDKafkaErrorCode) -> bool {
+    faults::is_refusal(code) || code == RDKafkaErrorCode::AutoOffsetReset
 }
 
 /// A scan whose calls disturb nobody.

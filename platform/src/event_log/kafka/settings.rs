@@ -102,6 +102,8 @@ pub(super) fn scan(config: &KafkaConfig) -> ClientConfig {
 pub(super) fn scan_slowly(config: &KafkaConfig) -> ClientConfig {
     let mut client = scan(config);
     client
+        // Whoever wants a stretch wants all of it: records that expire while we read are an error.
+        .set("auto.offset.reset", "error")
         .set("queued.max.messages.kbytes", "1024")
         .set("fetch.message.max.bytes", "262144");
     with_properties(client, config)
