@@ -1,12 +1,14 @@
 //! What was sent is sent again: a delivery, what was missed, what was given up.
 
 use crate::product::{Product, Setup};
+use crate::queue_front::QueueFront;
 use crate::sink::{Behaviour, Sink};
 use crate::world::World;
 use crate::{eventually, secs};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 const EVENT: &str = "core.orders.created.v1";
@@ -116,6 +118,63 @@ async fn a_delivery_is_sent_again_under_its_ids_and_its_attempts_go_on() {
     product.stop().await;
 }
 
+/// Kills the product when a third, and when two thirds, of so many have come to one of these paths, and has it started
+/// again. Others are served meanwhile.
+async fn killed_twice(
+    mut product: Product,
+    sink: &Sink,
+    paths: &[&str],
+    total: usize,
+    start: impl AsyncFn() -> Product,
+) -> Product {
+    for part in [1, 2] {
+        let what = format!("{part} of 3 parts have come");
+        eventually(secs(60), &what, async || {
+            let mut come = paths.iter().map(|path| arrivals(sink, path).len());
+            come.any(|come| come > total * part / 3).then_some(())
+        })
+        .await;
+        let event = product.publish("others.meanwhile", json!({})).await;
+        sink.accepted(secs(20), &event).await;
+        for path in paths {
+            let come = arrivals(sink, path).len();
+            assert!(
+                come < total,
+                "{path}: others are not behind a replay, and it is killed in it"
+            );
+        }
+        product.kill().await;
+        product = start().await;
+    }
+    product
+}
+
+/// The most deliveries that came to a path within any second.
+fn busiest_second(sink: &Sink, path: &str) -> usize {
+    let mut times: Vec<Instant> = arrivals(sink, path).into_values().flatten().collect();
+    times.sort_unstable();
+    let within = |(place, from): (usize, &Instant)| times.partition_point(|at| *at < *from + secs(1)) - place;
+    times.iter().enumerate().map(within).max().unwrap_or(0)
+}
+
+/// Waits until all of these have come to a path; how many of them came twice.
+async fn all_come(sink: &Sink, path: &str, events: &[String]) -> usize {
+    eventually(secs(60), "all of them", async || {
+        let arrived = arrivals(sink, path);
+        events
+            .iter()
+            .all(|event| arrived.contains_key(event))
+            .then_some(())
+    })
+    .await;
+    let arrived = arrivals(sink, path);
+    assert_eq!(arrived.len(), events.len(), "{path}");
+    arrived.values().map(|times| times.len() - 1).sum()
+}
+
+/// The most deliveries of one step.
+const STEP: usize = 64;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_that_were_missed_arrive_at_their_rate_though_it_is_killed_twice() {
     const MISSED: usize = 2_000;
@@ -125,56 +184,59 @@ async fn thousands_that_were_missed_arrive_at_their_rate_though_it_is_killed_twi
     let setup = setup
         .set("replay.rate", "1000")
         .set("delivery.concurrency", &CONCURRENCY.to_string());
-    let mut product = setup.dev().await;
+    let product = setup.dev().await;
     let others = product.endpoint(&sink, "/others", &["others.*"]).await;
     let missed = publish_unmatched(&product, MISSED).await;
     publish(&product, "others.before", 50).await;
-    let target = product.endpoint(&sink, "/missed", &["core.*"]).await;
-    let limit = json!({"rateLimit": RATE});
-    let path = format!("/webhooks/targets/{target}");
-    product.patch(&path, limit).await.expect(200);
-
-    let begun = Instant::now();
-    let made = replay(&product, target, "missed").await;
-    let mut meanwhile = Vec::new();
-    for part in [4, 2] {
-        let what = format!("a {part}th has come");
-        eventually(secs(60), &what, async || {
-            (arrivals(&sink, "/missed").len() > MISSED / part).then_some(())
-        })
-        .await;
-        meanwhile.push(product.publish("others.meanwhile", json!({})).await);
-        for event in &meanwhile {
-            sink.accepted(secs(20), event).await;
-        }
-        assert!(
-            arrivals(&sink, "/missed").len() < MISSED,
-            "others are not behind a replay"
-        );
-        product.kill().await;
-        product = setup.dev().await;
+    // Two at once: one is asked for what was missed, of the other nothing is left out that was sent once.
+    let wanted = [("/missed", "missed"), ("/all", "all")];
+    let (mut targets, mut made) = (Vec::new(), Vec::new());
+    for (path, _) in wanted {
+        let target = product.endpoint(&sink, path, &["core.*"]).await;
+        let limit = json!({"rateLimit": RATE});
+        product
+            .patch(&format!("/webhooks/targets/{target}"), limit)
+            .await
+            .expect(200);
+        targets.push(target);
     }
-    let done = replay_with(&product, &made, "done").await;
-    let took = begun.elapsed();
-    eventually(secs(60), "all of them", async || {
-        (arrivals(&sink, "/missed").len() == MISSED).then_some(())
-    })
-    .await;
-    let arrived = arrivals(&sink, "/missed");
-    assert!(missed.iter().all(|event| arrived.contains_key(event)));
-    // Not faster than its rate, but for a step at each start, which is paid for after it.
-    let least = Duration::from_secs_f64((MISSED - 3 * 64) as f64 / RATE as f64);
-    assert!(took > least, "{took:?} for {MISSED} at {RATE}/s");
-    // A step sent and not stored, and what was delivered and not deleted.
-    let twice = arrived.values().filter(|times| times.len() > 1).count();
-    assert!(twice <= 2 * (64 + CONCURRENCY), "{twice} came twice");
-    // Of a step that is repeated some may be known as delivered already, and are not sent again.
-    let examined = done["progress"]["examined"].as_u64().expect("a number");
-    assert!(examined >= MISSED as u64, "{done}");
-    assert_eq!(done["progress"]["lost"], 0);
-    assert!(arrivals(&sink, "/others").values().all(|times| !times.is_empty()));
+    let begun = Instant::now();
+    for (target, (_, status)) in targets.iter().zip(wanted) {
+        made.push(replay(&product, *target, status).await);
+    }
+    let paths = wanted.map(|(path, _)| path);
+    let product = killed_twice(product, &sink, &paths, MISSED, async || setup.dev().await).await;
+    for ((path, status), made) in wanted.into_iter().zip(&made) {
+        let done = replay_with(&product, made, "done").await;
+        let took = begun.elapsed();
+        let twice = all_come(&sink, path, &missed).await;
+        // A step sent and not stored, and what was delivered and not deleted.
+        assert!(twice <= 2 * (STEP + CONCURRENCY), "{path}: {twice} came twice");
+        // Not faster than its rate, but for a step at each start, which is paid for after it.
+        let least = Duration::from_secs_f64((MISSED - 3 * STEP) as f64 / RATE as f64);
+        assert!(took > least, "{took:?} for {MISSED} at {RATE}/s");
+        let busiest = busiest_second(&sink, path);
+        assert!(busiest <= 2 * RATE, "{path}: {busiest} in a second");
+        let progress = &done["progress"];
+        let count = |name: &str| progress[name].as_u64().expect("a number") as usize;
+        assert_eq!(
+            (count("percent"), count("examined"), count("lost")),
+            (100, MISSED, 0),
+            "{done}"
+        );
+        // Of a step that is repeated some may be known as delivered already, and are not missed any more.
+        let least = if status == "all" {
+            MISSED
+        } else {
+            MISSED - 2 * STEP
+        };
+        assert!((least..=MISSED).contains(&count("sent")), "{done}");
+    }
+    let others_came = arrivals(&sink, "/others");
+    assert_eq!(others_came.len(), 52);
 
     // Once all of it is in history, nothing is missed any more, and all of it can be had again.
+    let target = targets[0];
     eventually(secs(30), "history knows", async || {
         let list = format!("/webhooks/deliveries?targetId={target}&limit=1&status=pending");
         let pending = product.get(&list).await.expect(200);
@@ -187,6 +249,50 @@ async fn thousands_that_were_missed_arrive_at_their_rate_though_it_is_killed_twi
     let others = replay(&product, others, "all").await;
     let done = replay_with(&product, &others, "done").await;
     assert_eq!(done["progress"]["sent"], 52, "{done}");
+    product.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_kafka_and_sqs_too_a_replay_that_is_killed_twice_goes_on_where_it_was() {
+    const ALL: usize = 300;
+    const RATE: usize = 60;
+    let (world, sink) = (World::new().await, Sink::start().await);
+    let front = QueueFront::start(&world.sqs).await;
+    let setup = world
+        .setup()
+        .env("AWS_ENDPOINT_URL_SQS", &front.url())
+        .set("kafka.partitions", "4")
+        .set("replay.rate", "1000");
+    world.provision(&setup).await;
+    let product = world.start(&setup, "all").await;
+    product.endpoint(&sink, "/others", &["others.*"]).await;
+    let events = publish_unmatched(&product, ALL).await;
+    let target = product.endpoint(&sink, "/all", &["core.*"]).await;
+    let limit = json!({"rateLimit": RATE});
+    product
+        .patch(&format!("/webhooks/targets/{target}"), limit)
+        .await
+        .expect(200);
+    let made = replay(&product, target, "all").await;
+    let claimed = Mutex::new(0);
+    let product = killed_twice(product, &sink, &["/all"], ALL, async || {
+        *claimed.lock().expect("not poisoned") += front.claimed();
+        front.visibility_passes().await;
+        world.start(&setup, "all").await
+    })
+    .await;
+    let done = replay_with(&product, &made, "done").await;
+    let twice = all_come(&sink, "/all", &events).await;
+    let under_way = claimed.into_inner().expect("not poisoned") + 2 * RATE.div_ceil(2);
+    assert!(
+        twice <= under_way,
+        "{twice} came twice, {under_way} were under way"
+    );
+    let busiest = busiest_second(&sink, "/all");
+    assert!(busiest <= 2 * RATE, "{busiest} in a second");
+    let expected = json!({"percent": 100, "examined": ALL, "sent": ALL, "lost": 0});
+    assert_eq!(done["progress"], expected);
+    assert!(sink.look(|all| all.iter().all(|one| one.verified == Some(true))));
     product.stop().await;
 }
 
