@@ -168,6 +168,21 @@ pub enum What {
         #[arg(long, default_value_t = 10_000)]
         queued: u64,
     },
+    /// Replay of what a target missed while it was disabled, killed twice, beside nine targets that go on.
+    Replay {
+        /// Deliveries that it missed.
+        #[arg(long, default_value_t = 100_000)]
+        missed: u64,
+        /// The target's rateLimit, deliveries per second.
+        #[arg(long, default_value_t = 500)]
+        limit: u32,
+        /// Events per second to the nine, all through.
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        /// For how long the nine are measured before the replay.
+        #[arg(long, default_value_t = 30.0)]
+        seconds: f64,
+    },
     /// Requests that hang at once: their memory.
     Hanging {
         /// How many; a process needs a file for each (`ulimit -n`).
@@ -290,6 +305,12 @@ pub fn plan(quick: bool) -> Vec<What> {
         What::Restart {
             queued: 10_000 / part,
         },
+        What::Replay {
+            missed: 100_000 / part,
+            limit: 500,
+            rate: 200.0,
+            seconds: 30.0 / part as f64,
+        },
         What::Hanging {
             requests: 10_000 / part,
         },
@@ -343,6 +364,7 @@ pub fn name(what: &What) -> &'static str {
         What::Sending { .. } => "sending",
         What::Api { .. } => "api",
         What::Restart { .. } => "restart",
+        What::Replay { .. } => "replay",
         What::Hanging { .. } => "hanging",
         What::Distributed { .. } => "distributed",
         What::Intake { .. } => "intake",

@@ -57,18 +57,33 @@ pub async fn call(
 /// # Errors
 /// Also when the answer is not a success: the status and the beginning of the answer.
 pub async fn post(addr: SocketAddr, path: &str, key: &str, body: &Value) -> Result<Value> {
-    let body = ("application/json", Bytes::from(body.to_string()));
-    let (status, answer) = call(addr, Method::POST, path, Some(key), Some(body))
+    ask(addr, Method::POST, path, key, Some(body)).await
+}
+
+/// Wants JSON back, for JSON or for nothing.
+///
+/// # Errors
+/// As for [`post`].
+pub async fn ask(
+    addr: SocketAddr,
+    method: Method,
+    path: &str,
+    key: &str,
+    body: Option<&Value>,
+) -> Result<Value> {
+    let asked = format!("{method} {path}");
+    let body = body.map(|body| ("application/json", Bytes::from(body.to_string())));
+    let (status, answer) = call(addr, method, path, Some(key), body)
         .await
-        .with_context(|| format!("POST {path}"))?;
+        .with_context(|| asked.clone())?;
     if !status.is_success() {
         let text = String::from_utf8_lossy(&answer);
         bail!(
-            "POST {path}: {status}: {}",
+            "{asked}: {status}: {}",
             text.chars().take(400).collect::<String>()
         );
     }
-    serde_json::from_slice(&answer).with_context(|| format!("the answer to POST {path}"))
+    serde_json::from_slice(&answer).with_context(|| format!("the answer to {asked}"))
 }
 
 /// A text, such as metrics.

@@ -45,6 +45,8 @@ struct Posted {
 #[derive(Default)]
 struct Received {
     at: Vec<Vec<u64>>,
+    /// When deliveries came that had come before.
+    again: Vec<u64>,
     totals: Totals,
 }
 
@@ -84,7 +86,10 @@ impl Ledger {
         });
         match place {
             None => received.totals.strangers += 1,
-            Some(false) => received.totals.duplicated += 1,
+            Some(false) => {
+                received.totals.duplicated += 1;
+                received.again.push(now);
+            }
             Some(true) => {
                 received.totals.unique += 1;
                 if received.totals.unique == self.awaited.load(Ordering::Relaxed) {
@@ -163,6 +168,24 @@ impl Ledger {
         let times = || received.at.iter().flat_map(|at| slice(at, &seqs)).copied();
         let first = times().filter(|at| *at != 0).min()?;
         Some((first, times().max()?))
+    }
+
+    /// The most deliveries that came within so short a time, those that had come before included.
+    pub fn most_within(&self, time: Duration) -> u64 {
+        let received = lock(&self.received);
+        let first = received.at.iter().flatten().copied();
+        let mut times: Vec<u64> = first.chain(received.again.iter().copied()).collect();
+        drop(received);
+        times.retain(|at| *at != 0);
+        times.sort_unstable();
+        let (mut most, mut from) = (0, 0);
+        for (place, at) in times.iter().enumerate() {
+            while u128::from(at - times[from]) >= time.as_nanos() {
+                from += 1;
+            }
+            most = most.max(place + 1 - from);
+        }
+        most as u64
     }
 
     /// When the first event of `seqs` was sent; `None` if none was.
@@ -301,6 +324,18 @@ mod tests {
         assert_eq!(ledger.totals(), totals);
         assert_eq!(ledger.latencies(0..1).from_accepted, [3]);
         assert_eq!(ledger.latencies(0..1).from_sent, [4]);
+    }
+
+    #[test]
+    fn the_busiest_time_counts_what_comes_again() {
+        let ledger = Ledger::default();
+        assert_eq!(ledger.most_within(Duration::from_nanos(10)), 0);
+        for (seq, at) in [(0, 5), (1, 12), (0, 14), (2, 15), (3, 24), (4, 100)] {
+            ledger.received(0, Some(seq), at);
+        }
+        // 5, 12 and 14; then 12, 14 and 15 too; 15 and 24, but not 25.
+        assert_eq!(ledger.most_within(Duration::from_nanos(10)), 3);
+        assert_eq!(ledger.most_within(Duration::from_nanos(11)), 4);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ use cli::{Cli, What, name, plan};
 use report::{Report, Row, median};
 use scenarios::{
     Context, api, backlog, crash, decode, distributed, drain, embedded, hanging, history, idle, intake,
-    isolation, matching, null_queue, quiet, raw_http, raw_sqs, restart, sending, waiting,
+    isolation, matching, null_queue, quiet, raw_http, raw_sqs, replay, restart, sending, waiting,
 };
 use sink::Sink;
 use std::net::SocketAddr;
@@ -168,6 +168,20 @@ impl Bench {
                     rounds,
                 };
                 return isolation::run(context, load, plan).await;
+            }
+            What::Replay {
+                missed,
+                limit,
+                rate,
+                seconds,
+            } => {
+                let sizes = replay::Sizes {
+                    missed,
+                    limit,
+                    rate,
+                    seconds,
+                };
+                return replay::run(context, sizes).await;
             }
             What::NullQueue { events, record } => return null_queue::run(context, events, record).await,
             What::Intake { deliveries } => return intake::run(context, deliveries).await,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 /// Size of a payload, in bytes, unless told otherwise.
 pub const DEFAULT_SIZE: usize = 1024;
 
-/// The event type of everything that is posted.
+/// The event type of everything that is posted, unless told otherwise.
 pub const EVENT_TYPE: &str = "bench.load.created.v1";
 
 /// What a subscription to it says.
@@ -22,6 +22,7 @@ const SENT_DIGITS: usize = 19;
 /// A payload to be stamped again and again.
 #[derive(Clone)]
 pub struct Template {
+    event_type: &'static str,
     payload: Vec<u8>,
 }
 
@@ -42,7 +43,15 @@ impl Template {
         let mut payload = head.into_bytes();
         payload.extend(pad);
         payload.extend_from_slice(b"\"}");
-        Self { payload }
+        Self {
+            event_type: EVENT_TYPE,
+            payload,
+        }
+    }
+
+    /// The same as events of another type.
+    pub fn of(self, event_type: &'static str) -> Self {
+        Self { event_type, ..self }
     }
 
     /// The payload of event `seq`, sent at `now_ns` (nanoseconds since the epoch).
@@ -62,7 +71,7 @@ impl Template {
     /// The same, added to `body`: a line of `application/x-ndjson` but for its end.
     pub fn append_request(&self, seq: u64, now_ns: u64, body: &mut Vec<u8>) {
         body.extend_from_slice(br#"{"type":""#);
-        body.extend_from_slice(EVENT_TYPE.as_bytes());
+        body.extend_from_slice(self.event_type.as_bytes());
         body.extend_from_slice(br#"","payload":"#);
         let at = body.len();
         body.extend_from_slice(&self.payload);
@@ -72,8 +81,8 @@ impl Template {
 
     /// The same as a record of the log: Avro `WebhookEvent` v1, a datum without framing.
     pub fn avro_v1(&self, seq: u64, now_ns: u64) -> Vec<u8> {
-        let mut datum = Vec::with_capacity(self.payload.len() + EVENT_TYPE.len() + 8);
-        avro_string(&mut datum, EVENT_TYPE.as_bytes());
+        let mut datum = Vec::with_capacity(self.payload.len() + self.event_type.len() + 8);
+        avro_string(&mut datum, self.event_type.as_bytes());
         avro_string(&mut datum, &self.payload(seq, now_ns));
         datum
     }

@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod quiet;
 pub mod raw_http;
 pub mod raw_sqs;
+pub mod replay;
 pub mod restart;
 pub mod sending;
 pub mod waiting;
