@@ -15,7 +15,9 @@
 //! | `unmatched` | why an event went to nobody |
 //! | `resend` | what sending again asks |
 //! | `expire` | what is too old, removed |
+//! | `days` | a day of attempts at a time, on Postgres |
 
+mod days;
 mod expire;
 mod fold;
 mod histogram;

@@ -63,7 +63,7 @@ pub struct Parts {
     pub clock: Clock,
 }
 
-/// How often rows past their time are removed.
+/// How often rows past their time are removed, and places made for those to come.
 const EXPIRE_EVERY: Duration = Duration::from_secs(600);
 /// Records written in one transaction: the more, the fewer pages are written twice, and the longer other
 /// writers of the database wait.
@@ -89,6 +89,12 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), LogError> {
+    // Before anything is written: a day whose rows came before it gets no place of its own any more.
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        () = make_days(&parts.history, &parts.clock) => {}
+    }
     let mut reader = parts.log.subscribe(&config.group, &[config.topic]).await?;
     let wake = Arc::new(Notify::new());
     let teller = Teller {
@@ -283,6 +289,15 @@ fn read(record: &Record) -> impl Iterator<Item = HistoryRecord> {
     })
 }
 
+/// Makes places for the attempts of days to come. What has none is written all the same.
+async fn make_days(history: &History, clock: &Clock) {
+    match history.make_days(clock.now()).await {
+        Ok(0) => {}
+        Ok(made) => tracing::info!(made, "days of history made"),
+        Err(error) => HISTORY.failed(&error),
+    }
+}
+
 /// Removes rows past their time, beside the writing: in steps of their own, so that a month's worth holds nobody up.
 async fn expire(history: History, keep: Duration, clock: Clock, shutdown: CancellationToken) {
     let mut every = tokio::time::interval(EXPIRE_EVERY);
@@ -298,13 +313,17 @@ async fn expire(history: History, keep: Duration, clock: Clock, shutdown: Cancel
                 .0
                 .saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
         );
+        let work = async {
+            make_days(&history, &clock).await;
+            if let Err(error) = history.expire(before, u32::MAX).await {
+                HISTORY.failed(&error);
+            }
+        };
         tokio::select! {
             biased;
-            // A step cut short removes nothing.
+            // A step cut short changes nothing.
             () = shutdown.cancelled() => return,
-            expired = history.expire(before, u32::MAX) => if let Err(error) = expired {
-                HISTORY.failed(&error);
-            },
+            () = work => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use schemas::delivery::DeliveryStatus;
 use schemas::ids::{DeliveryId, EventId, TargetId, Tenant};
 use schemas::time::Millis;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Questions of each kind.
 const QUESTIONS: usize = 1_000;
@@ -37,6 +37,12 @@ pub async fn run(_: &Context, attempts: u64) -> Result<Vec<Row>> {
 async fn measure(url: &str, attempts: u64) -> Result<Vec<Row>> {
     let catalog = subscribers::open(url, &random_key()).await?;
     let begun = Instant::now();
+    let history = History::new(&catalog);
+    // As recorders would have, in the course of that month.
+    for week in 0..5 {
+        let then = Duration::from_secs(7 * 86_400 * week);
+        history.make_days(fill::BEGIN.plus(then)).await?;
+    }
     let mut on = PgConnection::connect(url).await?;
     fill::fill(&mut on, attempts).await?;
     let size: i64 = sqlx::query("SELECT pg_database_size(current_database())")
@@ -51,7 +57,6 @@ async fn measure(url: &str, attempts: u64) -> Result<Vec<Row>> {
     ));
     let samples = samples(&mut on).await?;
     on.close().await?;
-    let history = History::new(&catalog);
     let mut rows = vec![whole];
     for (kind, (name, _)) in questions(&samples[0]).iter().enumerate() {
         let mut times = Vec::new();

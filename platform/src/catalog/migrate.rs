@@ -5,7 +5,10 @@
 //!   numbers by itself: `GENERATED ALWAYS AS IDENTITY` goes;
 //! - `BYTEA` becomes `BLOB`;
 //! - `COLLATE "C"` goes: bytes are how SQLite compares anyway;
-//! - `/* sqlite: … */` becomes what is in it.
+//! - `/* sqlite: … */` becomes what is in it;
+//! - a file that begins with `-- Postgres only.` does nothing.
+//!
+//! `current_setting('hookwright.now')` is the clock's time in a file that begins so.
 
 use super::db::{Db, Dialect};
 use super::{Catalog, CatalogError};
@@ -57,6 +60,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         12,
         "audit lists",
         include_str!("../../migrations/0012_audit_lists.sql"),
+    ),
+    (
+        13,
+        "attempts by day",
+        include_str!("../../migrations/0013_attempts_by_day.sql"),
     ),
 ];
 
@@ -155,6 +163,10 @@ pub(super) async fn migrate_tables(db: &Db, now: Millis, newest: i64) -> Result<
         )
         .execute(write.on())
         .await?;
+        sqlx::query("SELECT set_config('hookwright.now', $1, true)")
+            .bind(now.0.to_string())
+            .execute(write.on())
+            .await?;
     }
     sqlx::raw_sql(
         "CREATE TABLE IF NOT EXISTS hookwright_migrations \
@@ -200,6 +212,7 @@ pub(super) async fn has_tables(db: &Db) -> Result<bool, CatalogError> {
 fn translated(sql: &str, dialect: Dialect) -> String {
     match dialect {
         Dialect::Postgres => sql.to_owned(),
+        Dialect::Sqlite if sql.starts_with("-- Postgres only.") => String::new(),
         Dialect::Sqlite => sql
             .replace("BIGINT GENERATED ALWAYS AS IDENTITY", "BIGINT")
             .replace("BIGINT PRIMARY KEY", "INTEGER PRIMARY KEY")

@@ -20,13 +20,15 @@ const TABLES: [(&str, &str); 3] = [
 impl History {
     /// Removes events, deliveries and attempts of events accepted before `before`, and what was counted of that time:
     /// about `limit` rows, the oldest of each tenant first, in steps that keep other writers waiting only shortly.
-    /// Returns how many rows went; fewer than `limit` means that no more are due.
+    /// Returns how many rows went; fewer than `limit` means that no more are due. Attempts in a partition of their day go
+    /// with it, uncounted, when the whole day is due, and what belongs to them stays as long.
     ///
     /// # Errors
     /// `Unavailable`; the steps done so far stay done.
     pub async fn expire(&self, before: Millis, limit: u32) -> Result<u64, CatalogError> {
         let limit = u64::from(limit);
         let mut gone = 0;
+        let rows_before = self.drop_days(before).await?;
         for (table, id) in TABLES {
             let mut tenant = String::new();
             while gone < limit {
@@ -36,7 +38,7 @@ impl History {
                 tenant = next;
                 while gone < limit {
                     let step = STEP.min(limit - gone);
-                    let removed = self.step(table, id, &tenant, before, step).await?;
+                    let removed = self.step(table, id, &tenant, rows_before, step).await?;
                     gone += removed;
                     if removed < step {
                         break;
@@ -109,9 +111,10 @@ impl History {
         .bind(i64::try_from(step.saturating_sub(1)).unwrap_or(i64::MAX))
         .fetch_optional(write.on())
         .await?;
+        // The time by itself too: it says which partitions there is nothing in.
         let removal = match last {
             Some(last) => sqlx::query(AssertSqlSafe(format!(
-                "DELETE FROM {table} WHERE tenant = $1 AND (accepted_at, {id}) <= ($2, $3)"
+                "DELETE FROM {table} WHERE tenant = $1 AND accepted_at <= $2 AND (accepted_at, {id}) <= ($2, $3)"
             )))
             .bind(tenant)
             .bind(last.try_get::<i64, _>(0)?)

@@ -42,6 +42,16 @@ const DELIVERIES: &str = "deliveries (id, tenant, event_id, target, event_type, 
     progress, next_at, updated_at)";
 const ATTEMPTS: &str = "attempts (tenant, accepted_at, delivery_id, number, started_at, duration_ms, \
     status_code, error, response, response_headers)";
+const KNOWN_ATTEMPTS_SQLITE: &str = ") SELECT a.tenant, a.accepted_at, a.delivery_id, a.number, a.started_at, \
+    a.duration_ms, a.status_code, a.error FROM k CROSS JOIN attempts a WHERE a.tenant = k.tenant \
+    AND a.accepted_at = k.accepted_at AND a.delivery_id = k.delivery_id AND a.number = k.number \
+    ORDER BY a.tenant, a.accepted_at, a.delivery_id, a.number";
+/// Row by row, in the order of the list: in a join, Postgres would rather read all of many small partitions than look each
+/// row up in its own.
+const KNOWN_ATTEMPTS_POSTGRES: &str = ") SELECT a.* FROM k CROSS JOIN LATERAL (SELECT a.tenant, a.accepted_at, \
+    a.delivery_id, a.number, a.started_at, a.duration_ms, a.status_code, a.error FROM attempts a \
+    WHERE a.tenant = k.tenant AND a.accepted_at = k.accepted_at AND a.delivery_id = k.delivery_id \
+    AND a.number = k.number FOR UPDATE) a";
 
 impl Statements {
     pub(super) fn new(dialect: Dialect) -> Self {
@@ -109,13 +119,10 @@ impl Statements {
                 dialect,
                 "WITH k (tenant, accepted_at, delivery_id, number) AS (",
                 4,
-                &locked(
-                    ") SELECT a.tenant, a.accepted_at, a.delivery_id, a.number, a.started_at, a.duration_ms, \
-                     a.status_code, a.error FROM k CROSS JOIN attempts a WHERE a.tenant = k.tenant \
-                     AND a.accepted_at = k.accepted_at AND a.delivery_id = k.delivery_id AND a.number = k.number \
-                     ORDER BY a.tenant, a.accepted_at, a.delivery_id, a.number",
-                    "a",
-                ),
+                match dialect {
+                    Dialect::Sqlite => KNOWN_ATTEMPTS_SQLITE,
+                    Dialect::Postgres => KNOWN_ATTEMPTS_POSTGRES,
+                },
             ),
             // Of two accounts of an attempt, the one begun last stays.
             attempts: Statement::new(

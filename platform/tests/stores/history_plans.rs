@@ -29,6 +29,13 @@ const FILL: [&str; 5] = [
     "ANALYZE events; ANALYZE deliveries; ANALYZE attempts; ANALYZE stats",
 ];
 
+/// Partitions of attempts with rows in each of them.
+const PARTS: &str = "DROP TABLE attempts_before; \
+    CREATE TABLE attempts_a PARTITION OF attempts FOR VALUES FROM (MINVALUE) TO (1004000); \
+    CREATE TABLE attempts_b PARTITION OF attempts FOR VALUES FROM (1004000) TO (1008000); \
+    CREATE TABLE attempts_c PARTITION OF attempts FOR VALUES FROM (1008000) TO (1012000); \
+    CREATE TABLE attempts_d PARTITION OF attempts FOR VALUES FROM (1012000) TO (1016000)";
+
 const RANGE: (Option<Millis>, Option<Millis>) = (Some(Millis(1_005_000)), Some(Millis(1_015_000)));
 
 /// Every combination of what deliveries may be narrowed by.
@@ -208,8 +215,9 @@ async fn postgres_reads_history_along_indexes() {
     on_postgres(async |store: Store| {
         let catalog = store.catalog().await;
         let history = History::new(&catalog);
-        for statement in FILL {
-            sqlx::raw_sql(statement).execute(catalog.pool()).await.unwrap();
+        // Four partitions of 4 s, and the last 4 s in the default one.
+        for statement in [PARTS].iter().chain(&FILL) {
+            sqlx::raw_sql(*statement).execute(catalog.pool()).await.unwrap();
         }
         // It may find few rows by one index and sort them.
         check(&history, "Seq Scan", None).await;

@@ -52,7 +52,7 @@ async fn migrating_again_and_by_several_at_once_is_harmless(store: Store) {
         .await
         .unwrap();
     let versions: Vec<i64> = versions.iter().map(|row| row.get(0)).collect();
-    assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
 }
 
 async fn another_sealing_key_is_noticed_at_once_and_says_what_to_do(store: Store) {
