@@ -123,13 +123,7 @@ impl History {
                 },
             );
         }
-        let ids: Vec<DeliveryId> = events.iter().map(|id| DeliveryId::derive(id, target)).collect();
-        let mut sql = Sql::new(
-            "SELECT d.event_id, d.accepted_at, d.status, d.progress FROM deliveries d WHERE d.tenant = ",
-        );
-        sql.bind(tenant.as_str()).push(" AND d.id IN (");
-        list(&mut sql, ids.iter().map(DeliveryId::as_str));
-        sql.push(")");
+        let sql = deliveries_of("", tenant, target, events);
         for row in &sql.query().fetch_all(&self.db.pool).await? {
             let id = EventId::new(row.try_get(0)?).map_err(|_| broken(row, 0))?;
             let status = DeliveryStatus::from_word(row.try_get(2)?).ok_or_else(|| broken(row, 2))?;
@@ -146,6 +140,36 @@ impl History {
         }
         Ok(known)
     }
+
+    /// How the database looks up the deliveries of [`History::standing`], in its own words.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    pub async fn explain_standing(
+        &self,
+        tenant: &Tenant,
+        target: TargetId,
+        events: &[EventId],
+    ) -> Result<Vec<String>, CatalogError> {
+        self.explain(|head| deliveries_of(head, tenant, target, events))
+            .await
+    }
+}
+
+/// The deliveries of some events to a target. They are joined to a list, in that order: of a tenant and some ids, SQLite
+/// would take the tenant, and read all that is his.
+fn deliveries_of(head: &str, tenant: &Tenant, target: TargetId, events: &[EventId]) -> Sql {
+    let mut sql = Sql::new(format!("{head}WITH k (id) AS (VALUES "));
+    for (n, event) in events.iter().enumerate() {
+        sql.push(if n > 0 { ", (" } else { "(" });
+        sql.bind(DeliveryId::derive(event, target).as_str()).push(")");
+    }
+    sql.push(
+        ") SELECT d.event_id, d.accepted_at, d.status, d.progress FROM k CROSS JOIN deliveries d \
+         WHERE d.id = k.id AND d.tenant = ",
+    );
+    sql.bind(tenant.as_str());
+    sql
 }
 
 fn list<'t>(sql: &mut Sql, texts: impl Iterator<Item = &'t str>) {

@@ -12,7 +12,7 @@ use schemas::time::Millis;
 use sqlx::AssertSqlSafe;
 
 /// The newest version without partitions.
-const BEFORE: i64 = 11;
+const BEFORE: i64 = 12;
 
 fn story(tenant: &Tenant, id: &str, accepted_at: i64) -> Vec<HistoryRecord> {
     let mut accepted = event(tenant, id, &[7]);

@@ -171,6 +171,9 @@ async fn leading_indexes(history: &History) -> Vec<(&'static str, Vec<String>)> 
     };
     found.push(("events_by_type", of(by_type).await));
     found.push(("events_unmatched", of(unmatched).await));
+    let events: Vec<EventId> = (0..64).map(|n| EventId::new(format!("evt-{n}")).unwrap()).collect();
+    let standing = history.explain_standing(&tenant, TargetId(8), &events).await;
+    found.push(("deliveries_by_id", standing.unwrap()));
     found
 }
 
