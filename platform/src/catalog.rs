@@ -21,7 +21,7 @@
 //! | `migrate` | the tables |
 //! | `data_keys` | master keys that a key service keeps the key of |
 //! | `reseal` | what is sealed, brought under another key |
-//! | `db`, `ids` | the database itself, and the numbers of what is made |
+//! | `db`, `ids` | the database itself, the wall between tenants, and the numbers of what is made |
 
 mod audit;
 pub(crate) mod audited;
@@ -53,7 +53,7 @@ mod verification;
 pub use audit::{Actor, AuditQuery, AuditRow};
 pub use audited::AuditKind;
 pub use claims::{CLAIMED, Claim, Claimed};
-pub use db::PoolLimits;
+pub use db::PostgresOptions;
 pub use expected::{Expected, Found};
 pub use health::{Health, HealthChange};
 pub use import::{
@@ -104,10 +104,10 @@ impl Catalog {
     /// # Errors
     /// `Unavailable` when the database does not answer within 5 s, or the URL is neither.
     pub async fn open(url: &str, sealer: Sealer, clock: Clock) -> Result<Self, CatalogError> {
-        Self::open_with(url, sealer, clock, PoolLimits::default()).await
+        Self::open_with(url, sealer, clock, PostgresOptions::default()).await
     }
 
-    /// [`open`](Self::open) with other limits.
+    /// [`open`](Self::open) with another use of a Postgres.
     ///
     /// # Errors
     /// The same.
@@ -115,10 +115,10 @@ impl Catalog {
         url: &str,
         sealer: Sealer,
         clock: Clock,
-        limits: PoolLimits,
+        postgres: PostgresOptions,
     ) -> Result<Self, CatalogError> {
         Ok(Self {
-            db: Db::open(url, limits).await?,
+            db: Db::open(url, postgres).await?,
             sealer,
             clock,
             ids: Arc::default(),
@@ -133,7 +133,7 @@ impl Catalog {
     /// The connections; with SQLite those that read.
     #[must_use]
     pub fn pool(&self) -> &AnyPool {
-        &self.db.pool
+        self.db.of_all()
     }
 
     /// The connections that write: with SQLite one of its own, with Postgres those of [`Catalog::pool`].

@@ -1,7 +1,7 @@
 //! The adapters a configuration asks for, opened.
 
 use crate::catalog::data_keys::{DataKeyError, DataKeys};
-use crate::catalog::{Catalog, CatalogError, PoolLimits};
+use crate::catalog::{Catalog, CatalogError, PostgresOptions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, LogKind, PayloadsKind, QueueKind, SyncKind};
 use crate::data_dir::{self, DataDir, DataDirError};
@@ -209,7 +209,7 @@ impl<'a> Opener<'a> {
         }
         let sealer = self.sealer(&url, provision).await?;
         let unavailable = |error: CatalogError| OpenError::unavailable("store.url", &error);
-        let catalog = Catalog::open_with(&url, sealer, self.clock.clone(), self.limits())
+        let catalog = Catalog::open_with(&url, sealer, self.clock.clone(), self.postgres())
             .await
             .map_err(unavailable)?;
         if provision {
@@ -218,22 +218,23 @@ impl<'a> Opener<'a> {
         Ok(catalog)
     }
 
-    fn limits(&self) -> PoolLimits {
-        PoolLimits {
+    fn postgres(&self) -> PostgresOptions {
+        PostgresOptions {
             connections: self.config.store.connections,
             wait: self.config.store.wait.0,
+            row_level_security: self.config.store.row_level_security,
         }
     }
 
     /// What seals and opens: the keys of the configuration, and those that KMS decrypts.
     async fn sealer(&mut self, url: &str, make: bool) -> Result<Sealer, OpenError> {
         let (key, mut opens) = self.config.master_keys()?;
-        let (limits, clock) = (self.limits(), self.clock.clone());
+        let (postgres, clock) = (self.postgres(), self.clock.clone());
         let of_kms = match &self.config.secrets.kms_key {
             None => None,
             Some(kms_key) => {
                 let kms = Kms::new(self.aws().await);
-                let keys = DataKeys::open(url, limits, &clock, (&kms, kms_key), make).await;
+                let keys = DataKeys::open(url, postgres, &clock, (&kms, kms_key), make).await;
                 let keys = keys.map_err(|error| match error {
                     DataKeyError::Catalog(error) => OpenError::unavailable("store.url", &error),
                     error @ (DataKeyError::Service(_) | DataKeyError::None) => {

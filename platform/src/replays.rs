@@ -71,7 +71,7 @@ impl Replays {
     /// # Errors
     /// `Conflict` where the tenant would have more than [`MOST_OPEN`] that are not at an end.
     pub async fn create(&self, tenant: &Tenant, new: Vec<NewReplay>) -> Result<Vec<Replay>, CatalogError> {
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of(tenant).await?;
         if let Some(ids) = self.catalog.made(&mut write).await? {
             return self.made(&mut write, tenant, &ids).await;
         }
@@ -154,7 +154,11 @@ impl Replays {
     pub async fn get(&self, tenant: &Tenant, id: i64) -> Result<Replay, CatalogError> {
         let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM replays WHERE id = "));
         sql.bind(id).push(" AND tenant = ").bind(tenant.as_str());
-        replay_row(&sql.query().fetch_one(&self.catalog.db.pool).await?)
+        replay_row(
+            &sql.query()
+                .fetch_one(self.catalog.db.of(tenant).await?.on())
+                .await?,
+        )
     }
 
     /// Lists replays, newest first.
@@ -168,7 +172,10 @@ impl Replays {
             sql.push(" AND id < ").bind(before);
         }
         sql.push(" ORDER BY id DESC LIMIT ").bind(i64::from(page.limit));
-        let rows = sql.query().fetch_all(&self.catalog.db.pool).await?;
+        let rows = sql
+            .query()
+            .fetch_all(self.catalog.db.of(tenant).await?.on())
+            .await?;
         rows.iter().map(replay_row).collect()
     }
 
@@ -178,7 +185,7 @@ impl Replays {
     /// # Errors
     /// `NotFound`.
     pub async fn cancel(&self, tenant: &Tenant, id: i64) -> Result<(), CatalogError> {
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of(tenant).await?;
         let mut sql = Sql::new("UPDATE replays SET state = 'canceled', updated_at = ");
         sql.bind(self.catalog.clock.now().0);
         sql.push(&format!(" WHERE {OPEN} AND id = ")).bind(id);
@@ -207,7 +214,7 @@ impl Replays {
     /// `Unavailable`.
     pub async fn prune(&self, kept: Duration) -> Result<u64, CatalogError> {
         let before = self.catalog.clock.now().0 - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of_all().await?;
         let mut sql = Sql::new(format!("DELETE FROM replays WHERE NOT {OPEN} AND updated_at < "));
         sql.bind(before);
         let gone = sql.query().execute(write.on()).await?.rows_affected();

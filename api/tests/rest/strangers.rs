@@ -2,7 +2,7 @@
 
 use crate::world::{World, config};
 use http::Method;
-use platform::catalog::PoolLimits;
+use platform::catalog::PostgresOptions;
 use platform::secrets::random_bytes;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::time::{Duration, Instant};
@@ -48,9 +48,9 @@ async fn a_flood_of_made_up_keys_takes_two_connections_and_nothing_from_known_on
 }
 
 async fn flood(url: String, server: String, schema: String) {
-    let limits = PoolLimits {
+    let limits = PostgresOptions {
         connections: CONNECTIONS,
-        ..PoolLimits::default()
+        ..PostgresOptions::default()
     };
     let world = World::start_on(&url, limits, config()).await;
     world.get("/webhooks/targets").await.expect(200);

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use platform::catalog::{Catalog, PoolLimits};
+use platform::catalog::{Catalog, PostgresOptions};
 use platform::clock::Clock;
 use platform::event_log::embedded::EmbeddedLog;
 use platform::event_log::{EventLog, LogError, LogReader, LogScan, NewRecord, Record, Span};
@@ -235,7 +235,7 @@ impl World {
     }
 
     /// An API on another database.
-    pub async fn start_on(url: &str, limits: PoolLimits, config: Config) -> Self {
+    pub async fn start_on(url: &str, limits: PostgresOptions, config: Config) -> Self {
         let clock = Clock::system();
         let catalog = Catalog::open_with(url, Sealer::random().0, clock.clone(), limits);
         let dir = tempfile::tempdir().unwrap();

@@ -132,7 +132,7 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`.
     pub async fn audit(&self, tenant: &Tenant, query: &AuditQuery) -> Result<Vec<AuditRow>, CatalogError> {
-        self.entries(of_tenant("", tenant, query)).await
+        self.entries(Some(tenant), of_tenant("", tenant, query)).await
     }
 
     /// How the database answers [`audit`](Self::audit), in its own words, a step a line.
@@ -144,7 +144,8 @@ impl Catalog {
         tenant: &Tenant,
         query: &AuditQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| of_tenant(head, tenant, query)).await
+        self.explain(Some(tenant), |head| of_tenant(head, tenant, query))
+            .await
     }
 
     /// Lists the changes of all tenants, or of all that had this name: for administrators.
@@ -156,7 +157,7 @@ impl Catalog {
         tenant: Option<&Tenant>,
         query: &AuditQuery,
     ) -> Result<Vec<AuditRow>, CatalogError> {
-        self.entries(of_all("", tenant, query)).await
+        self.entries(tenant, of_all("", tenant, query)).await
     }
 
     /// How the database answers [`audit_of_all`](Self::audit_of_all), in its own words, a step a line.
@@ -168,21 +169,32 @@ impl Catalog {
         tenant: Option<&Tenant>,
         query: &AuditQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| of_all(head, tenant, query)).await
+        self.explain(tenant, |head| of_all(head, tenant, query)).await
     }
 
-    async fn entries(&self, sql: Sql) -> Result<Vec<AuditRow>, CatalogError> {
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
-        rows.iter().map(entry_row).collect()
+    async fn entries(&self, tenant: Option<&Tenant>, sql: Sql) -> Result<Vec<AuditRow>, CatalogError> {
+        self.found(tenant, sql).await?.iter().map(entry_row).collect()
     }
 
-    async fn explain(&self, question: impl FnOnce(&str) -> Sql) -> Result<Vec<String>, CatalogError> {
+    async fn explain(
+        &self,
+        tenant: Option<&Tenant>,
+        question: impl FnOnce(&str) -> Sql,
+    ) -> Result<Vec<String>, CatalogError> {
         let (head, column) = match self.db.dialect {
             Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
             Dialect::Postgres => ("EXPLAIN ", 0),
         };
-        let rows = question(head).query().fetch_all(&self.db.pool).await?;
+        let rows = self.found(tenant, question(head)).await?;
         rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
+    }
+
+    /// Asks as this tenant, or for all.
+    async fn found(&self, tenant: Option<&Tenant>, sql: Sql) -> Result<Vec<AnyRow>, CatalogError> {
+        Ok(match tenant {
+            Some(tenant) => sql.query().fetch_all(self.db.of(tenant).await?.on()).await?,
+            None => sql.query().fetch_all(self.db.of_all()).await?,
+        })
     }
 
     /// Removes the entries that are older than `kept`, in steps that keep other writers waiting only shortly.
@@ -195,7 +207,7 @@ impl Catalog {
         let before = self.clock.now().0.saturating_sub(kept);
         let mut gone = 0;
         loop {
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             let mut sql = Sql::new("DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < ");
             sql.bind(before);
             sql.push(&format!(" ORDER BY at LIMIT {STEP})"));

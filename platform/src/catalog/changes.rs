@@ -79,7 +79,7 @@ impl Catalog {
                 sqlx::query("SELECT seq, tenant, target FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2")
                     .bind(seq)
                     .bind(i64::from(limit))
-                    .fetch_all(&self.db.pool)
+                    .fetch_all(self.db.of_all())
                     .await?;
             let changes = rows
                 .iter()
@@ -108,7 +108,7 @@ impl Catalog {
     pub async fn prune_changes(&self, age: Duration) -> Result<u64, CatalogError> {
         let now = self.clock.now().0;
         let before = now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         sqlx::query(
             "INSERT INTO change_marks (seq, at) SELECT seq, $1 FROM change_head WHERE one = 1 \
              ON CONFLICT (seq) DO NOTHING",
@@ -141,7 +141,7 @@ impl Catalog {
     pub async fn latest_change(&self) -> Result<i64, CatalogError> {
         bounded(async {
             let seq = sqlx::query("SELECT seq FROM change_head WHERE one = 1")
-                .fetch_one(&self.db.pool)
+                .fetch_one(self.db.of_all())
                 .await?
                 .try_get(0)?;
             self.seen(seq);

@@ -65,7 +65,7 @@ impl Catalog {
             key: key.into(),
             owner: format!("{:032x}", u128::from_be_bytes(random_bytes())).into(),
         };
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         let is_new = sqlx::query(
             "INSERT INTO idempotency_keys (tenant, key, request, owner, until, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, key) DO NOTHING",
@@ -138,7 +138,7 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`.
     pub async fn answered(&self, claim: &Claim, answer: &[u8]) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(&claim.tenant).await?;
         sqlx::query("UPDATE idempotency_keys SET answer = $1 WHERE tenant = $2 AND key = $3 AND owner = $4")
             .bind(self.sealer.seal(answer))
             .bind(claim.tenant.as_str())
@@ -156,7 +156,7 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`.
     pub async fn release(&self, claim: &Claim) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(&claim.tenant).await?;
         for sql in [
             "DELETE FROM idempotency_keys WHERE tenant = $1 AND key = $2 AND owner = $3 AND made IS NULL",
             "UPDATE idempotency_keys SET until = 0 WHERE tenant = $1 AND key = $2 AND owner = $3",
@@ -178,7 +178,7 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn prune_keys(&self, kept: Duration) -> Result<u64, CatalogError> {
         let before = self.clock.now().0 - i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         let gone = sqlx::query("DELETE FROM idempotency_keys WHERE created_at <= $1")
             .bind(before)
             .execute(write.on())

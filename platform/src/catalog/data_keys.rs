@@ -1,7 +1,7 @@
 //! Master keys that a key service made: in `settings`, encrypted, one for each of its keys.
 
 use super::CatalogError;
-use super::db::{Db, PoolLimits};
+use super::db::{Db, PostgresOptions};
 use super::migrate::migrate_tables;
 use crate::clock::Clock;
 use crate::secrets::MasterKey;
@@ -61,12 +61,12 @@ impl DataKeys {
     /// [`DataKeyError`].
     pub async fn open(
         url: &str,
-        limits: PoolLimits,
+        postgres: PostgresOptions,
         clock: &Clock,
         (service, key): (&dyn KeyService, &str),
         make: bool,
     ) -> Result<Self, DataKeyError> {
-        let db = Db::open(url, limits).await?;
+        let db = Db::open(url, postgres).await?;
         let name = format!("{PREFIX}{}", &sha256_hex(key.as_bytes())[..16]);
         if make {
             migrate_tables(&db, clock.now(), i64::MAX).await?;
@@ -106,7 +106,7 @@ async fn kept(db: &Db) -> Result<Vec<(String, Kept)>, CatalogError> {
     }
     let rows = sqlx::query("SELECT name, value FROM settings WHERE name LIKE $1 ORDER BY name")
         .bind(format!("{PREFIX}%"))
-        .fetch_all(&db.pool)
+        .fetch_all(db.of_all())
         .await?;
     let read = rows.iter().map(|row| {
         let kept = serde_json::from_slice(row.try_get::<&[u8], _>(1)?);
@@ -120,7 +120,7 @@ async fn add(db: &Db, name: &str, key: &str, encrypted: &[u8]) -> Result<(), Cat
         key: key.to_owned(),
         encrypted: STANDARD.encode(encrypted),
     };
-    let mut write = db.begin().await?;
+    let mut write = db.begin_of_all().await?;
     sqlx::query("INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(name)
         .bind(super::db::json(&kept)?.into_bytes())

@@ -1,5 +1,7 @@
 //! The database under catalog and history: opening it, write transactions, SQL put together.
 
+mod wall;
+
 use super::CatalogError;
 use schemas::ids::Tenant;
 use schemas::time::Millis;
@@ -34,20 +36,23 @@ const SQLITE_WRITES: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NO
 const POSTGRES: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '30s'";
 
-/// How much of a Postgres one process takes, and how long a call waits for its turn.
+/// How one process uses a Postgres: how much of it, how long a call waits for its turn, and behind which wall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolLimits {
+pub struct PostgresOptions {
     /// Connections at once. SQLite always has 4, of which one writes.
     pub connections: u32,
     /// How long a call waits for one that others use, or that has to be made, before it is `Unavailable`.
     pub wait: Duration,
+    /// Whether tenants are kept apart by row-level security too. SQLite has none.
+    pub row_level_security: bool,
 }
 
-impl Default for PoolLimits {
+impl Default for PostgresOptions {
     fn default() -> Self {
         Self {
             connections: 10,
             wait: CONNECT_LIMIT,
+            row_level_security: false,
         }
     }
 }
@@ -62,17 +67,19 @@ pub(crate) enum Dialect {
 /// An open database. Cloned freely.
 #[derive(Clone, Debug)]
 pub(crate) struct Db {
-    pub(crate) pool: AnyPool,
+    pool: AnyPool,
     pub(crate) dialect: Dialect,
+    /// Whether what is one tenant's runs behind row-level security.
+    walled: bool,
     /// What writes: with Postgres the same connections, with SQLite a single one. Writers of this process queue for it,
     /// in order, instead of polling the file's lock as SQLite does; those of other processes are met by `busy_timeout`.
     /// What it has read and prepared stays good: beside another that writes a connection reads every page anew.
-    pub(crate) writer: AnyPool,
+    pub(super) writer: AnyPool,
 }
 
 impl Db {
     /// Opens `sqlite:PATH` (made if absent) or `postgres://…`.
-    pub(crate) async fn open(url: &str, limits: PoolLimits) -> Result<Self, CatalogError> {
+    pub(crate) async fn open(url: &str, postgres: PostgresOptions) -> Result<Self, CatalogError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         check_url(url).map_err(CatalogError::Unavailable)?;
@@ -82,6 +89,12 @@ impl Db {
         } else {
             (Dialect::Postgres, postgres_options(url)?)
         };
+        let walled = postgres.row_level_security;
+        if walled && dialect == Dialect::Sqlite {
+            return Err(CatalogError::Unavailable(
+                "SQLite has no row-level security: only Postgres has".to_owned(),
+            ));
+        }
         let place = match dialect {
             Dialect::Sqlite => url.to_owned(),
             Dialect::Postgres => {
@@ -130,7 +143,11 @@ impl Db {
                 .after_release(move |connection, _| {
                     Box::pin(async move {
                         if dialect == Dialect::Postgres {
-                            return Ok(true);
+                            return if walled {
+                                wall::is_clean(connection).await
+                            } else {
+                                Ok(true)
+                            };
                         }
                         // On a full disk SQLite ends a transaction by itself, and sqlx takes it for open for ever: such a
                         // connection could begin no other one. The ping waits for the rollback that was asked for.
@@ -142,23 +159,33 @@ impl Db {
         };
         let (pool, writer) = match dialect {
             Dialect::Sqlite => (
-                pool(SQLITE_READERS, limits.wait, SQLITE_READS),
+                pool(SQLITE_READERS, postgres.wait, SQLITE_READS),
                 pool(1, CALL_LIMIT, SQLITE_WRITES),
             ),
             Dialect::Postgres => {
-                let pool = pool(limits.connections, limits.wait, POSTGRES);
+                let pool = pool(postgres.connections, postgres.wait, POSTGRES);
                 (pool.clone(), pool)
             }
         };
         Ok(Self {
             pool,
             dialect,
+            walled,
             writer,
         })
     }
 
-    /// Begins a write transaction; dropped without commit it changes nothing.
-    pub(crate) async fn begin(&self) -> Result<Write, CatalogError> {
+    /// Begins a write transaction on one tenant's things; dropped without commit it changes nothing.
+    pub(crate) async fn begin_of(&self, tenant: &Tenant) -> Result<Write, CatalogError> {
+        self.begin(Some(tenant)).await
+    }
+
+    /// Begins a write transaction that is not one tenant's.
+    pub(crate) async fn begin_of_all(&self) -> Result<Write, CatalogError> {
+        self.begin(None).await
+    }
+
+    async fn begin(&self, whose: Option<&Tenant>) -> Result<Write, CatalogError> {
         let tx = match self.dialect {
             // Who closes the pool is done with the file.
             Dialect::Sqlite if self.pool.is_closed() => return Err(sqlx::Error::PoolClosed.into()),
@@ -173,7 +200,7 @@ impl Db {
                     error => error.into(),
                 })?
             }
-            Dialect::Postgres => self.writer.begin().await?,
+            Dialect::Postgres => self.writer.begin_with(self.beginning(whose)).await?,
         };
         Ok(Write {
             tx,

@@ -29,7 +29,7 @@ impl Catalog {
         new: NewTarget,
         events: Vec<String>,
     ) -> Result<(Endpoint, String), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if let Some(made) = self.made_endpoint(&mut write, tenant).await? {
             return Ok(made);
         }
@@ -48,8 +48,8 @@ impl Catalog {
     /// `NotFound`.
     pub async fn get_endpoint(&self, tenant: &Tenant, id: TargetId) -> Result<Endpoint, CatalogError> {
         let target = self.get_target(tenant, id).await?;
-        let mut connection = self.db.pool.acquire().await?;
-        endpoint(&mut connection, target).await
+        let mut read = self.db.of(tenant).await?;
+        endpoint(read.on(), target).await
     }
 
     /// Lists all of a tenant's targets as endpoints, newest first.
@@ -58,8 +58,8 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn list_endpoints(&self, tenant: &Tenant, page: Page) -> Result<Vec<Endpoint>, CatalogError> {
         let targets = self.list_targets(tenant, page).await?;
-        let mut connection = self.db.pool.acquire().await?;
-        endpoints(&mut connection, targets).await
+        let mut read = self.db.of(tenant).await?;
+        endpoints(read.on(), targets).await
     }
 
     /// Changes an endpoint. New `events` replace those of all its active subscriptions: a filter of
@@ -76,7 +76,7 @@ impl Catalog {
         events: Change<Vec<String>>,
         disabled: Change<bool>,
     ) -> Result<Endpoint, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_endpoint(&mut write, tenant, id).await?;
         let old = hold_target(&mut write, tenant, id).await?;
         let state = match (disabled, old.state) {
@@ -150,7 +150,7 @@ impl Catalog {
     /// # Errors
     /// `NotFound`; `Changed`; `Conflict` when its subscriptions were changed meanwhile.
     pub async fn delete_endpoint(&self, tenant: &Tenant, id: TargetId) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_endpoint(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         let links = links(&mut write, id).await?;

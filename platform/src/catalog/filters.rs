@@ -25,7 +25,7 @@ impl Catalog {
         name: String,
         events: Vec<String>,
     ) -> Result<Filter, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if let Some(made) = self.made_filter(&mut write, tenant).await? {
             return Ok(made);
         }
@@ -88,7 +88,7 @@ impl Catalog {
         )))
         .bind(tenant.as_str())
         .bind(id.0)
-        .fetch_one(&self.db.pool)
+        .fetch_one(self.db.of(tenant).await?.on())
         .await?;
         filter_row(&row)
     }
@@ -100,7 +100,7 @@ impl Catalog {
     pub async fn list_filters(&self, tenant: &Tenant, page: Page) -> Result<Vec<Filter>, CatalogError> {
         let rows = page_of(&format!("SELECT {COLUMNS} FROM filters"), tenant, page)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(filter_row).collect()
     }
@@ -116,7 +116,7 @@ impl Catalog {
         name: Change<String>,
         events: Change<Vec<String>>,
     ) -> Result<Filter, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_filter(&mut write, tenant, id).await?;
         let filter = self.update_filter(&mut write, tenant, id, name, events).await?;
         write.changed(tenant, None).await?;
@@ -182,7 +182,7 @@ impl Catalog {
         id: FilterId,
         cascade: bool,
     ) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_filter(&mut write, tenant, id).await?;
         self.lock_filter(&mut write, tenant, id).await?;
         if cascade {

@@ -58,7 +58,7 @@ impl Catalog {
                 sql.bind(target.0);
             }
             sql.push(")");
-            let rows = bounded(async { Ok(sql.query().fetch_all(&self.db.pool).await?) }).await?;
+            let rows = bounded(async { Ok(sql.query().fetch_all(self.db.of_all()).await?) }).await?;
             for row in &rows {
                 let health = Health {
                     good_at: millis(row, 1)?,
@@ -78,7 +78,7 @@ impl Catalog {
     pub async fn change_health(&self, changes: &[(TargetId, HealthChange)]) -> Result<(), CatalogError> {
         bounded(async {
             let now = self.clock.now();
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             for (target, change) in changes {
                 match change {
                     HealthChange::Good(at) => good(&mut write, *target, *at).await?,

@@ -6,7 +6,7 @@
 mod alike;
 
 use super::audited::{Action, Entry};
-use super::db::{Dialect, Write};
+use super::db::Write;
 use super::filters::{self, filter_row};
 use super::subscriptions::{self, subscription_row};
 use super::targets::{self, target_row};
@@ -133,11 +133,7 @@ impl Catalog {
     /// `NotFound` when there is no such tenant.
     pub async fn whole(&self, tenant: &Tenant) -> Result<Whole, CatalogError> {
         self.get_tenant(tenant).await?;
-        let begin = match self.db.dialect {
-            Dialect::Sqlite => "BEGIN",
-            Dialect::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        };
-        let mut reading = self.db.pool.begin_with(begin).await?;
+        let mut reading = self.db.moment_of(tenant).await?;
         whole(&mut reading, tenant).await
     }
 
@@ -152,7 +148,7 @@ impl Catalog {
         import: Import,
         dry_run: bool,
     ) -> Result<Imported, ImportError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         // Of two imports at once the second sees what the first has made. Others need not wait.
         let there = sqlx::query("UPDATE tenants SET created_at = created_at WHERE name = $1")
             .bind(tenant.as_str())

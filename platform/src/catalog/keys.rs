@@ -60,7 +60,7 @@ impl Catalog {
             last_used_at: None,
             created_at: self.clock.now(),
         };
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.made_no_key(&mut write).await?;
         for _ in 0..ID_DRAWS {
             key.id = self.next_id();
@@ -97,7 +97,7 @@ impl Catalog {
     pub async fn list_keys(&self, tenant: &Tenant, page: Page) -> Result<Vec<KeyRow>, CatalogError> {
         let rows = page_of(&format!("SELECT {COLUMNS} FROM api_keys"), tenant, page)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(key_row).collect()
     }
@@ -107,7 +107,7 @@ impl Catalog {
     /// # Errors
     /// `NotFound`.
     pub async fn revoke_key(&self, tenant: &Tenant, id: i64) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         let sql = format!("DELETE FROM api_keys WHERE tenant = $1 AND id = $2 RETURNING {COLUMNS}");
         let gone = sqlx::query(AssertSqlSafe(sql))
             .bind(tenant.as_str())
@@ -134,7 +134,7 @@ impl Catalog {
             let row = sqlx::query(AssertSqlSafe(sql))
                 .bind(full)
                 .bind(limited)
-                .fetch_optional(&self.db.pool)
+                .fetch_optional(self.db.of_all())
                 .await?;
             row.as_ref().map(key_row).transpose()
         })
@@ -159,7 +159,7 @@ impl Catalog {
         sql.push(") AND (last_used_at IS NULL OR last_used_at <= ");
         sql.bind(before).push(")");
         bounded(async {
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             sql.query().execute(write.on()).await?;
             write.commit().await?;
             Ok(())

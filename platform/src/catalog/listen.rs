@@ -32,7 +32,7 @@ impl Catalog {
         if self.db.dialect == Dialect::Sqlite {
             return Ok(None);
         }
-        let options = self.db.pool.connect_options();
+        let options = self.db.of_all().connect_options();
         let listen = async {
             let mut connection = PgListener::connect(options.database_url.as_str()).await?;
             // Lost is lost: whoever listens again looks at what was missed.

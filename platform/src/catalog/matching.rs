@@ -27,7 +27,7 @@ impl Catalog {
     ) -> Result<Vec<TargetId>, CatalogError> {
         let sql = matching("", tenant, event_type);
         bounded(async {
-            let rows = sql.query().fetch_all(&self.db.pool).await?;
+            let rows = sql.query().fetch_all(self.db.of(tenant).await?.on()).await?;
             rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
         })
         .await
@@ -48,7 +48,7 @@ impl Catalog {
         };
         let sql = matching(explain, tenant, event_type);
         bounded(async {
-            let rows = sql.query().fetch_all(&self.db.pool).await?;
+            let rows = sql.query().fetch_all(self.db.of(tenant).await?.on()).await?;
             rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
         })
         .await
@@ -70,7 +70,7 @@ impl Catalog {
             )
             .bind(self.clock.now().0)
             .bind(id.0)
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of_all())
             .await?;
             Ok(rows)
         })
@@ -119,7 +119,7 @@ impl Catalog {
     pub async fn disable_target(&self, id: TargetId, reason: &str) -> Result<bool, CatalogError> {
         bounded(async {
             let now = self.clock.now();
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             let row = sqlx::query(
                 "UPDATE targets SET state = 'disabled', disabled_reason = $1, updated_at = $2 \
                  WHERE id = $3 AND state = 'active' RETURNING tenant",

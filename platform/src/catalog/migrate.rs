@@ -73,8 +73,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 const KEY_CHECK: &[u8] = b"hookwright";
 
 impl Catalog {
-    /// Makes the tables of catalog and history, or brings them up to date. May be repeated, and run
-    /// by several processes at once.
+    /// Makes the tables of catalog and history, or brings them up to date, and puts row-level security on them or takes
+    /// it off, as was asked for at opening. May be repeated, and run by several processes at once.
     ///
     /// # Errors
     /// `Unavailable` when the database is away, holds tables in the way, or was sealed with another key.
@@ -88,25 +88,28 @@ impl Catalog {
     /// As [`migrate`](Self::migrate).
     pub async fn migrate_to(&self, newest: i64) -> Result<(), CatalogError> {
         migrate_tables(&self.db, self.clock.now(), newest).await?;
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         sqlx::query("INSERT INTO settings (name, value) VALUES ('key_check', $1) ON CONFLICT DO NOTHING")
             .bind(self.sealer.seal(KEY_CHECK))
             .execute(write.on())
             .await?;
         write.commit().await?;
-        self.check_key().await
+        self.check_key().await?;
+        // Last: who is refused changes nothing that others rely on.
+        self.db.build_wall().await
     }
 
-    /// Whether the database answers, is migrated, and was sealed with the configured key.
+    /// Whether the database answers, is migrated, keeps tenants apart as configured, and was sealed with the configured
+    /// key.
     ///
     /// # Errors
-    /// `Unavailable`; says which of the three it is not.
+    /// `Unavailable`; says which of the four it is not.
     pub async fn check(&self) -> Result<(), CatalogError> {
         let done: i64 = if !has_tables(&self.db).await? {
             0
         } else {
             sqlx::query("SELECT COALESCE(MAX(version), 0) FROM hookwright_migrations")
-                .fetch_one(&self.db.pool)
+                .fetch_one(self.db.of_all())
                 .await?
                 .try_get(0)?
         };
@@ -116,19 +119,20 @@ impl Catalog {
                 "not migrated: at version {done} of {newest}; run `hookwright provision`"
             )));
         }
+        self.db.check_wall().await?;
         self.check_key().await
     }
 
     /// Seals the key check anew, if another key has sealed it; whether it was.
     pub(super) async fn reseal_check(&self) -> Result<bool, CatalogError> {
         let old: Vec<u8> = sqlx::query("SELECT value FROM settings WHERE name = 'key_check'")
-            .fetch_one(&self.db.pool)
+            .fetch_one(self.db.of_all())
             .await?
             .try_get(0)?;
         if old.starts_with(&self.sealer.mark()) || self.sealer.open(&old).is_err() {
             return Ok(false);
         }
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         let changed = sqlx::query("UPDATE settings SET value = $1 WHERE name = 'key_check' AND value = $2")
             .bind(self.sealer.seal(KEY_CHECK))
             .bind(old)
@@ -141,7 +145,7 @@ impl Catalog {
 
     async fn check_key(&self) -> Result<(), CatalogError> {
         let sealed: Vec<u8> = sqlx::query("SELECT value FROM settings WHERE name = 'key_check'")
-            .fetch_one(&self.db.pool)
+            .fetch_one(self.db.of_all())
             .await?
             .try_get(0)?;
         match self.sealer.open(&sealed) {
@@ -153,7 +157,7 @@ impl Catalog {
 
 /// Brings the tables up to a version, all in one transaction.
 pub(super) async fn migrate_tables(db: &Db, now: Millis, newest: i64) -> Result<(), CatalogError> {
-    let mut write = db.begin().await?;
+    let mut write = db.begin_of_all().await?;
     if db.dialect == Dialect::Postgres {
         // SQLite's write lock is held already. One lock per schema. What is changed here may be
         // large, and others wait for it as long as it takes.
@@ -205,7 +209,7 @@ pub(super) async fn has_tables(db: &Db) -> Result<bool, CatalogError> {
              WHERE schemaname = current_schema() AND tablename = 'hookwright_migrations'"
         }
     };
-    let there: i64 = sqlx::query(there).fetch_one(&db.pool).await?.try_get(0)?;
+    let there: i64 = sqlx::query(there).fetch_one(db.of_all()).await?.try_get(0)?;
     Ok(there > 0)
 }
 

@@ -91,7 +91,7 @@ impl Catalog {
             )
             .bind(self.clock.now().0)
             .bind(i64::from(most))
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of_all())
             .await?;
             rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
         })
@@ -109,7 +109,7 @@ impl Catalog {
     ) -> Result<Option<TargetNews>, CatalogError> {
         bounded(async {
             let now = self.clock.now();
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             let rows = sqlx::query(
                 "UPDATE target_notices SET due_at = $1 WHERE target = $2 AND due_at <= $3 \
                  RETURNING kind, times, first_at, last_at, reason, published",
@@ -161,7 +161,7 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn news_published(&self, target: TargetId, news: &News) -> Result<(), CatalogError> {
         bounded(async {
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             sqlx::query(
                 "UPDATE target_notices SET published = 1 WHERE target = $1 AND kind = $2 AND first_at = $3",
             )
@@ -182,7 +182,7 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn postpone_news(&self, target: TargetId, until: Millis) -> Result<(), CatalogError> {
         bounded(async {
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             sqlx::query("UPDATE target_notices SET due_at = $1 WHERE target = $2")
                 .bind(until.0)
                 .bind(target.0)
@@ -205,7 +205,7 @@ impl Catalog {
         mailed_at: Option<Millis>,
     ) -> Result<(), CatalogError> {
         bounded(async {
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             for news in &claimed.news {
                 sqlx::query(
                     "DELETE FROM target_notices \

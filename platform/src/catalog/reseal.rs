@@ -130,7 +130,7 @@ impl Catalog {
             )
         });
         for sql in std::iter::once(check).chain(others) {
-            for row in Sql::new(sql).query().fetch_all(&self.db.pool).await? {
+            for row in Sql::new(sql).query().fetch_all(self.db.of_all()).await? {
                 let count: i64 = row.try_get(1)?;
                 *counts.entry(KeyId::of(row.try_get(0)?)).or_default() += count.unsigned_abs();
             }
@@ -207,7 +207,7 @@ impl Catalog {
             sql.push(")");
         }
         sql.push(&format!(" ORDER BY {names} LIMIT {BATCH}"));
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = sql.query().fetch_all(self.db.of_all()).await?;
         let sealed = rows.iter().map(|row| {
             Ok(Sealed {
                 value: row.try_get(0)?,
@@ -231,7 +231,7 @@ async fn swap(db: &Db, column: &Column, old: Sealed, new: Vec<u8>) -> Result<boo
         sql.push(&format!(" AND {} = ", part.name()));
         value.bind(&mut sql);
     }
-    let mut write = db.begin().await?;
+    let mut write = db.begin_of_all().await?;
     let changed = sql.query().execute(write.on()).await?.rows_affected();
     write.commit().await?;
     Ok(changed == 1)

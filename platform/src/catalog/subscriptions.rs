@@ -34,7 +34,7 @@ impl Catalog {
         filter: FilterId,
         active: bool,
     ) -> Result<Subscription, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if let Some(made) = self.made_subscription(&mut write, tenant).await? {
             return Ok(made);
         }
@@ -114,7 +114,7 @@ impl Catalog {
         )))
         .bind(tenant.as_str())
         .bind(id.0)
-        .fetch_one(&self.db.pool)
+        .fetch_one(self.db.of(tenant).await?.on())
         .await?;
         subscription_row(&row)
     }
@@ -130,7 +130,7 @@ impl Catalog {
     ) -> Result<Vec<Subscription>, CatalogError> {
         let rows = page_of(&format!("SELECT {COLUMNS} FROM subscriptions"), tenant, page)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(subscription_row).collect()
     }
@@ -148,7 +148,7 @@ impl Catalog {
         target: Change<TargetId>,
         filter: Change<FilterId>,
     ) -> Result<Subscription, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_subscription(&mut write, tenant, id).await?;
         let row = sqlx::query(AssertSqlSafe(format!(
             "UPDATE subscriptions SET {TOUCH} WHERE tenant = $2 AND id = $3 RETURNING {COLUMNS}"
@@ -200,7 +200,7 @@ impl Catalog {
     /// # Errors
     /// `NotFound`; `Changed`.
     pub async fn delete_subscription(&self, tenant: &Tenant, id: SubscriptionId) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_subscription(&mut write, tenant, id).await?;
         let gone = self.remove_subscriptions(&mut write, tenant, "id", id.0).await?;
         if gone == 0 {

@@ -70,7 +70,7 @@ impl Catalog {
         overlap: Duration,
     ) -> Result<String, CatalogError> {
         let now = self.clock.now();
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         let made = self.made_secret(&mut write, id).await?;
         let target = self.lock_target(&mut write, tenant, id).await?;
         if let Some(secret) = made {

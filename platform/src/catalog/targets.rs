@@ -33,7 +33,7 @@ impl Catalog {
         tenant: &Tenant,
         new: NewTarget,
     ) -> Result<(Target, String), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if let Some(made) = self.made_target(&mut write, tenant).await? {
             return Ok(made);
         }
@@ -131,7 +131,7 @@ impl Catalog {
         )))
         .bind(tenant.as_str())
         .bind(id.0)
-        .fetch_one(&self.db.pool)
+        .fetch_one(self.db.of(tenant).await?.on())
         .await?;
         target_row(&row)
     }
@@ -143,7 +143,7 @@ impl Catalog {
     pub async fn list_targets(&self, tenant: &Tenant, page: Page) -> Result<Vec<Target>, CatalogError> {
         let rows = page_of(&format!("SELECT {COLUMNS} FROM targets"), tenant, page)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(target_row).collect()
     }
@@ -158,7 +158,7 @@ impl Catalog {
         id: TargetId,
         patch: TargetPatch,
     ) -> Result<Target, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_target(&mut write, tenant, id).await?;
         let target = self.update_target(&mut write, tenant, id, patch).await?;
         write.changed(tenant, Some(id)).await?;
@@ -171,7 +171,7 @@ impl Catalog {
     /// # Errors
     /// `NotFound`; `Conflict` while it is not verified.
     pub async fn enable_target(&self, tenant: &Tenant, id: TargetId) -> Result<Target, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if hold_target(&mut write, tenant, id).await?.state == TargetState::Unverified {
             return Err(CatalogError::Conflict(
                 "this target needs to be verified before it gets deliveries".to_owned(),
@@ -310,7 +310,7 @@ impl Catalog {
         id: TargetId,
         cascade: bool,
     ) -> Result<(), CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         self.expect_target(&mut write, tenant, id).await?;
         self.lock_target(&mut write, tenant, id).await?;
         if cascade {

@@ -15,7 +15,7 @@ impl Catalog {
     /// `Conflict` when there is one of that name, unless it was made [`under`](Self::under) the same claim.
     pub async fn create_tenant(&self, tenant: &Tenant) -> Result<TenantRow, CatalogError> {
         let now = self.clock.now();
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         if let Some(row) = self.made_tenant(&mut write, tenant).await? {
             return Ok(row);
         }
@@ -49,7 +49,7 @@ impl Catalog {
     pub async fn get_tenant(&self, tenant: &Tenant) -> Result<TenantRow, CatalogError> {
         let row = sqlx::query("SELECT name, created_at FROM tenants WHERE name = $1")
             .bind(tenant.as_str())
-            .fetch_one(&self.db.pool)
+            .fetch_one(self.db.of(tenant).await?.on())
             .await?;
         tenant_row(&row)
     }
@@ -71,7 +71,7 @@ impl Catalog {
         }
         sql.push(" ORDER BY created_at DESC, name DESC LIMIT ")
             .bind(i64::from(limit));
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = sql.query().fetch_all(self.db.of_all()).await?;
         rows.iter().map(tenant_row).collect()
     }
 
@@ -85,7 +85,7 @@ impl Catalog {
                 "tenant \"{tenant}\" still has targets: delete them first"
             ))
         };
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of(tenant).await?;
         let targets: i64 = sqlx::query("SELECT COUNT(*) FROM targets WHERE tenant = $1")
             .bind(tenant.as_str())
             .fetch_one(write.on())

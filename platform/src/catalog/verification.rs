@@ -56,7 +56,7 @@ impl Catalog {
     /// `NotFound` when it is gone, or has another address by now.
     pub async fn proved(&self, id: TargetId, url: &str) -> Result<(), CatalogError> {
         let now = self.clock.now();
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         // Taken for writing first, so that what is read holds until the commit.
         let row = sqlx::query(
             "UPDATE targets SET verified_at = $1, not_proved = NULL, ask_at = $2 \
@@ -100,7 +100,7 @@ impl Catalog {
         may_pass: bool,
     ) -> Result<bool, CatalogError> {
         let now = self.clock.now();
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         // Taken for writing first, so that what is read holds until the commit.
         let row = sqlx::query(
             "UPDATE targets SET not_proved = $1 WHERE id = $2 AND url = $3 \
@@ -148,7 +148,7 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn to_ask(&self, most: u32) -> Result<Vec<TargetId>, CatalogError> {
         let now = self.clock.now();
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         // Who comes second at the same moment finds the time changed already.
         let rows = sqlx::query(
             "UPDATE targets SET ask_at = $1 WHERE ask_at <= $2 AND id IN \

@@ -107,6 +107,12 @@ impl Config {
         {
             return fail("store.url", message);
         }
+        if self.store.row_level_security && self.store_url().starts_with("sqlite:") {
+            return fail(
+                "store.row_level_security",
+                "true needs Postgres: set store.url = \"postgres://…\", or leave it false".into(),
+            );
+        }
         if self.store.audit.0 < Duration::from_secs(24 * 3600) {
             return fail("store.audit", "must be at least 1d, such as \"400d\"".into());
         }

@@ -198,6 +198,7 @@ pub struct Store {
     pub url: Option<String>,
     pub connections: u32,
     pub wait: Span,
+    pub row_level_security: bool,
     pub history: Span,
     pub audit: Span,
 }

@@ -156,7 +156,7 @@ impl History {
         if self.db.dialect == Dialect::Sqlite {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(PARTS).fetch_all(&self.db.pool).await?;
+        let rows = sqlx::query(PARTS).fetch_all(self.db.of_all()).await?;
         let parts = rows.iter().map(|row| {
             Ok(Part {
                 name: row.try_get(0)?,
@@ -210,7 +210,7 @@ impl History {
 
     /// Begins a transaction that waits for nobody for long.
     async fn shortly(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
-        let mut tx = self.db.pool.begin().await?;
+        let mut tx = self.db.of_all().begin().await?;
         sqlx::raw_sql(SHORTLY).execute(&mut *tx).await?;
         Ok(tx)
     }

@@ -61,13 +61,13 @@ impl History {
     async fn expire_stats(&self, before: Millis, step: u64) -> Result<u64, CatalogError> {
         let last = before.0.saturating_sub(DAY);
         let first: Option<i64> = sqlx::query("SELECT MIN(at) FROM stats")
-            .fetch_one(&self.db.pool)
+            .fetch_one(self.db.of_all())
             .await?
             .try_get(0)?;
         if first.is_none_or(|first| first > last) {
             return Ok(0);
         }
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         let removed = sqlx::query(
             "DELETE FROM stats WHERE (tenant, target, event_type, span, at) IN \
              (SELECT tenant, target, event_type, span, at FROM stats WHERE at <= $1 ORDER BY at LIMIT $2)",
@@ -87,7 +87,7 @@ impl History {
         let sql = format!("SELECT MIN(tenant) FROM {table} WHERE tenant > $1");
         Ok(sqlx::query(AssertSqlSafe(sql))
             .bind(tenant)
-            .fetch_one(&self.db.pool)
+            .fetch_one(self.db.of_all())
             .await?
             .try_get(0)?)
     }
@@ -101,7 +101,7 @@ impl History {
         before: Millis,
         step: u64,
     ) -> Result<u64, CatalogError> {
-        let mut write = self.db.begin().await?;
+        let mut write = self.db.begin_of_all().await?;
         let last = sqlx::query(AssertSqlSafe(format!(
             "SELECT accepted_at, {id} FROM {table} WHERE tenant = $1 AND accepted_at < $2 \
              ORDER BY accepted_at, {id} LIMIT 1 OFFSET $3"

@@ -47,7 +47,7 @@ impl History {
         let mut sql = Sql::new(EVENTS);
         sql.push(" WHERE e.tenant = ").bind(tenant.as_str());
         sql.push(" AND e.id = ").bind(id.as_str());
-        event_row(&sql.query().fetch_one(&self.db.pool).await?)
+        event_row(&sql.query().fetch_one(self.db.of(tenant).await?.on()).await?)
     }
 
     /// Lists events, newest first.
@@ -57,7 +57,7 @@ impl History {
     pub async fn events(&self, tenant: &Tenant, query: &EventQuery) -> Result<Vec<EventRow>, CatalogError> {
         let rows = events("", self.db.dialect, tenant, query)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(event_row).collect()
     }
@@ -71,7 +71,7 @@ impl History {
         tenant: &Tenant,
         query: &EventQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| events(head, self.db.dialect, tenant, query))
+        self.explain(tenant, |head| events(head, self.db.dialect, tenant, query))
             .await
     }
 
@@ -83,7 +83,7 @@ impl History {
         let mut sql = Sql::new(DELIVERIES);
         sql.push(" WHERE d.id = ").bind(id.as_str());
         sql.push(" AND d.tenant = ").bind(tenant.as_str());
-        delivery_row(&sql.query().fetch_one(&self.db.pool).await?)
+        delivery_row(&sql.query().fetch_one(self.db.of(tenant).await?.on()).await?)
     }
 
     /// Lists deliveries, newest first. Those of one event are found by the event's own record.
@@ -97,7 +97,7 @@ impl History {
     ) -> Result<Vec<DeliveryRow>, CatalogError> {
         let rows = deliveries("", self.db.dialect, tenant, query)
             .query()
-            .fetch_all(&self.db.pool)
+            .fetch_all(self.db.of(tenant).await?.on())
             .await?;
         rows.iter().map(delivery_row).collect()
     }
@@ -111,20 +111,24 @@ impl History {
         tenant: &Tenant,
         query: &DeliveryQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| deliveries(head, self.db.dialect, tenant, query))
+        self.explain(tenant, |head| deliveries(head, self.db.dialect, tenant, query))
             .await
     }
 
     /// The plan of a question, a step a line.
     pub(super) async fn explain(
         &self,
+        tenant: &Tenant,
         question: impl FnOnce(&str) -> Sql,
     ) -> Result<Vec<String>, CatalogError> {
         let (explain, column) = match self.db.dialect {
             Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
             Dialect::Postgres => ("EXPLAIN ", 0),
         };
-        let rows = question(explain).query().fetch_all(&self.db.pool).await?;
+        let rows = question(explain)
+            .query()
+            .fetch_all(self.db.of(tenant).await?.on())
+            .await?;
         rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
     }
 
@@ -140,7 +144,7 @@ impl History {
         )
         .bind(id.as_str())
         .bind(tenant.as_str())
-        .fetch_all(&self.db.pool)
+        .fetch_all(self.db.of(tenant).await?.on())
         .await?;
         rows.iter().map(attempt_row).collect()
     }

@@ -28,7 +28,7 @@ impl History {
         let mut sql = Sql::new(DELIVERIES_PLACED);
         sql.push(" WHERE d.id = ").bind(id.as_str());
         sql.push(" AND d.tenant = ").bind(tenant.as_str());
-        let row = sql.query().fetch_one(&self.db.pool).await?;
+        let row = sql.query().fetch_one(self.db.of(tenant).await?.on()).await?;
         Ok((delivery_row(&row)?, position(&row, 11)?))
     }
 
@@ -50,7 +50,7 @@ impl History {
         }
         sql.push(" ORDER BY d.accepted_at, d.id LIMIT ")
             .bind(i64::from(query.limit));
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = sql.query().fetch_all(self.db.of(tenant).await?.on()).await?;
         rows.iter()
             .map(|row| Ok((delivery_row(row)?, position(row, 11)?)))
             .collect()
@@ -63,7 +63,7 @@ impl History {
     pub async fn count_given_up(&self, tenant: &Tenant, query: &GivenUp) -> Result<u64, CatalogError> {
         let mut sql = Sql::new(self.along_ends("SELECT COUNT(*) FROM deliveries d"));
         bad_ends(&mut sql, tenant, query);
-        unsigned(&sql.query().fetch_one(&self.db.pool).await?, 0)
+        unsigned(&sql.query().fetch_one(self.db.of(tenant).await?.on()).await?, 0)
     }
 
     /// The active targets of deliveries that were given up, but for those that have a replay of them under
@@ -84,7 +84,7 @@ impl History {
              ORDER BY d.target LIMIT "
         ))
         .bind(i64::from(limit));
-        let rows = sql.query().fetch_all(&self.db.pool).await?;
+        let rows = sql.query().fetch_all(self.db.of(tenant).await?.on()).await?;
         rows.iter().map(|row| Ok(TargetId(row.try_get(0)?))).collect()
     }
 
@@ -112,7 +112,7 @@ impl History {
         sql.bind(tenant.as_str()).push(" AND e.id IN (");
         list(&mut sql, events.iter().map(EventId::as_str));
         sql.push(")");
-        for row in &sql.query().fetch_all(&self.db.pool).await? {
+        for row in &sql.query().fetch_all(self.db.of(tenant).await?.on()).await? {
             let id = EventId::new(row.try_get(0)?).map_err(|_| broken(row, 0))?;
             let accepted_at = Millis(row.try_get(1)?);
             known.insert(
@@ -124,7 +124,7 @@ impl History {
             );
         }
         let sql = deliveries_of("", tenant, target, events);
-        for row in &sql.query().fetch_all(&self.db.pool).await? {
+        for row in &sql.query().fetch_all(self.db.of(tenant).await?.on()).await? {
             let id = EventId::new(row.try_get(0)?).map_err(|_| broken(row, 0))?;
             let status = DeliveryStatus::from_word(row.try_get(2)?).ok_or_else(|| broken(row, 2))?;
             let attempts = super::fold::attempts(row.try_get(3)?);
@@ -151,7 +151,7 @@ impl History {
         target: TargetId,
         events: &[EventId],
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| deliveries_of(head, tenant, target, events))
+        self.explain(tenant, |head| deliveries_of(head, tenant, target, events))
             .await
     }
 }

@@ -86,7 +86,10 @@ impl History {
     /// # Errors
     /// `Unavailable`.
     pub async fn stats(&self, tenant: &Tenant, query: &StatsQuery) -> Result<Vec<StatsRow>, CatalogError> {
-        let rows = stats("", tenant, query).query().fetch_all(&self.db.pool).await?;
+        let rows = stats("", tenant, query)
+            .query()
+            .fetch_all(self.db.of(tenant).await?.on())
+            .await?;
         let mut all = Vec::with_capacity(rows.len());
         for row in &rows {
             let (target, event_type): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -109,7 +112,7 @@ impl History {
         tenant: &Tenant,
         query: &StatsQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(|head| stats(head, tenant, query)).await
+        self.explain(tenant, |head| stats(head, tenant, query)).await
     }
 }
 

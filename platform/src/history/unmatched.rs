@@ -116,7 +116,11 @@ impl History {
             sql.bind(pattern);
         }
         sql.push(")");
-        let nearest: Option<i64> = sql.query().fetch_one(&self.db.pool).await?.try_get(0)?;
+        let nearest: Option<i64> = sql
+            .query()
+            .fetch_one(self.db.of(&event.tenant).await?.on())
+            .await?
+            .try_get(0)?;
         let place = usize::try_from(nearest.unwrap_or(0)).unwrap_or(usize::MAX);
         Ok(Unmatched::ALL.get(place).copied().unwrap_or(Unmatched::Unknown))
     }

@@ -155,7 +155,7 @@ impl History {
         let rows = fold(records);
         bounded(async {
             let reasons = self.reasons(records).await?;
-            let mut write = self.db.begin().await?;
+            let mut write = self.db.begin_of_all().await?;
             let on = write.on();
             let statements = &*self.statements;
             let mut changes = Changes::default();

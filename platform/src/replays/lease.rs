@@ -31,10 +31,10 @@ impl Replays {
         sql.push(") ORDER BY (SELECT COUNT(*) FROM replay_leases t WHERE t.tenant = r.tenant AND t.until > ")
             .bind(now.0);
         sql.push("), r.turn, r.id LIMIT ").bind(TRIED);
-        let found = sql.query().fetch_all(&self.catalog.db.pool).await?;
+        let found = sql.query().fetch_all(self.catalog.db.of_all()).await?;
         for row in found {
             let target = TargetId(row.try_get(0)?);
-            let mut write = self.catalog.db.begin().await?;
+            let mut write = self.catalog.db.begin_of_all().await?;
             if let Some(replay) = lease(&mut write, owner, target, now).await? {
                 write.commit().await?;
                 return Ok(Some(replay));
@@ -49,7 +49,7 @@ impl Replays {
     /// # Errors
     /// `Unavailable`.
     pub async fn renew(&self, owner: &str, target: TargetId, replay: i64) -> Result<bool, CatalogError> {
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of_all().await?;
         let mut sql = Sql::new("UPDATE replay_leases SET until = ");
         sql.bind(self.catalog.clock.now().plus(LEASE).0);
         sql.push(" WHERE target = ").bind(target.0);
@@ -68,7 +68,7 @@ impl Replays {
     /// # Errors
     /// `Unavailable`.
     pub async fn forget_leases(&self) -> Result<(), CatalogError> {
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of_all().await?;
         sqlx::query("DELETE FROM replay_leases")
             .execute(write.on())
             .await?;
@@ -106,7 +106,7 @@ impl Replays {
         error: Option<&str>,
     ) -> Result<bool, CatalogError> {
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of(&replay.tenant).await?;
         let mut sql = Sql::new("UPDATE replays SET place = ");
         sql.bind(place(&replay.place)?);
         sql.push(", state = ").bind(state.as_str());
@@ -130,7 +130,7 @@ impl Replays {
     /// # Errors
     /// `Unavailable`: the lease runs out by itself.
     pub async fn release(&self, owner: &str, replay: &Replay) -> Result<(), CatalogError> {
-        let mut write = self.catalog.db.begin().await?;
+        let mut write = self.catalog.db.begin_of(&replay.tenant).await?;
         let mut sql = Sql::new("DELETE FROM replay_leases WHERE target = ");
         sql.bind(replay.target.0).push(" AND owner = ").bind(owner);
         if sql.query().execute(write.on()).await?.rows_affected() > 0 {
@@ -156,7 +156,7 @@ impl Replays {
         sql.push(" OR NOT EXISTS (SELECT 1 FROM replay_leases l WHERE l.target = r.target AND l.until > ")
             .bind(self.catalog.clock.now().0)
             .push("))");
-        let waiting: u64 = unsigned(&sql.query().fetch_one(&self.catalog.db.pool).await?, 0)?;
+        let waiting: u64 = unsigned(&sql.query().fetch_one(self.catalog.db.of_all()).await?, 0)?;
         Ok(waiting > 0)
     }
 

@@ -5,7 +5,7 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use platform::aws::{self, AwsSettings};
 use platform::catalog::data_keys::{DataKeyError, DataKeys};
-use platform::catalog::{Catalog, NewTarget, PoolLimits};
+use platform::catalog::{Catalog, NewTarget, PostgresOptions};
 use platform::clock::Clock;
 use platform::secrets::kms::{KeyService, Kms};
 use platform::secrets::{MasterKey, Sealer};
@@ -47,7 +47,7 @@ impl World {
         let service: (&dyn KeyService, &str) = (&self.kms, key);
         DataKeys::open(
             &self.url(),
-            PoolLimits::default(),
+            PostgresOptions::default(),
             &Clock::system(),
             service,
             make,

@@ -3,16 +3,16 @@
 use crate::days::{DAY, FIRST, lie, story, texts};
 use crate::history::{delivery_of, everything};
 use crate::store::{START, Store, on_postgres, tenant};
-use platform::catalog::{Catalog, PoolLimits};
+use platform::catalog::{Catalog, PostgresOptions};
 use platform::history::History;
 use schemas::time::Millis;
 use sqlx::AssertSqlSafe;
 
 /// Opens it with one connection, so that what it has done can be asked of it.
 pub async fn one_connection(store: &Store) -> Catalog {
-    let limits = PoolLimits {
+    let limits = PostgresOptions {
         connections: 1,
-        ..PoolLimits::default()
+        ..PostgresOptions::default()
     };
     Catalog::open_with(&store.url, store.sealer.clone(), store.clock.clone(), limits)
         .await

@@ -1,7 +1,7 @@
 //! How the databases look up what the API asks of history: whatever it is narrowed by, along an index, in the order of
 //! the list.
 
-use crate::store::{Store, on_postgres, on_sqlite, tenant};
+use crate::store::{Store, behind_the_wall, on_postgres, on_sqlite, tenant};
 use platform::history::{Bucket, DeliveryQuery, EventQuery, GroupBy, History, StatsQuery};
 use schemas::delivery::DeliveryStatus::{self, Canceled, Delivered, Exhausted, Pending, Retrying};
 use schemas::ids::{EventId, TargetId};
@@ -171,7 +171,9 @@ async fn leading_indexes(history: &History) -> Vec<(&'static str, Vec<String>)> 
     };
     found.push(("events_by_type", of(by_type).await));
     found.push(("events_unmatched", of(unmatched).await));
-    let events: Vec<EventId> = (0..64).map(|n| EventId::new(format!("evt-{n}")).unwrap()).collect();
+    let events: Vec<EventId> = (0..64)
+        .map(|n| EventId::new(&format!("evt-{n}")).unwrap())
+        .collect();
     let standing = history.explain_standing(&tenant, TargetId(8), &events).await;
     found.push(("deliveries_by_id", standing.unwrap()));
     found
@@ -215,15 +217,21 @@ async fn sqlite_reads_history_along_indexes_in_the_order_of_the_list() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_reads_history_along_indexes() {
-    on_postgres(async |store: Store| {
-        let catalog = store.catalog().await;
-        let history = History::new(&catalog);
-        // Four partitions of 4 s, and the last 4 s in the default one.
-        for statement in [PARTS].iter().chain(&FILL) {
-            sqlx::raw_sql(*statement).execute(catalog.pool()).await.unwrap();
-        }
-        // It may find few rows by one index and sort them.
-        check(&history, "Seq Scan", None).await;
-    })
-    .await;
+    on_postgres(reads_along_indexes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_behind_the_wall_reads_history_along_indexes() {
+    behind_the_wall(reads_along_indexes).await;
+}
+
+async fn reads_along_indexes(store: Store) {
+    let catalog = store.catalog().await;
+    let history = History::new(&catalog);
+    // Four partitions of 4 s, and the last 4 s in the default one.
+    for statement in [PARTS].iter().chain(&FILL) {
+        sqlx::raw_sql(*statement).execute(catalog.pool()).await.unwrap();
+    }
+    // It may find few rows by one index and sort them.
+    check(&history, "Seq Scan", None).await;
 }

@@ -32,3 +32,4 @@ mod subscriptions;
 mod targets;
 mod tenants;
 mod verification;
+mod wall;

@@ -1,6 +1,6 @@
 //! A database of its own for each test: a file, or a schema in the real Postgres.
 
-use platform::catalog::{Catalog, Page};
+use platform::catalog::{Catalog, Page, PostgresOptions};
 use platform::clock::Clock;
 use platform::secrets::{Sealer, random_bytes};
 use schemas::ids::Tenant;
@@ -20,6 +20,8 @@ pub struct Store {
     pub clock: Clock,
     /// The folder of the database's files, if it is SQLite's.
     pub folder: Option<PathBuf>,
+    /// Whether processes ask for row-level security.
+    pub row_level_security: bool,
 }
 
 impl Store {
@@ -29,6 +31,7 @@ impl Store {
             sealer: Sealer::random().0,
             clock: Clock::driven(START),
             folder,
+            row_level_security: false,
         }
     }
 
@@ -41,7 +44,11 @@ impl Store {
 
     /// Opens it as another process would.
     pub async fn open(&self) -> Catalog {
-        Catalog::open(&self.url, self.sealer.clone(), self.clock.clone())
+        let postgres = PostgresOptions {
+            row_level_security: self.row_level_security,
+            ..PostgresOptions::default()
+        };
+        Catalog::open_with(&self.url, self.sealer.clone(), self.clock.clone(), postgres)
             .await
             .unwrap()
     }
@@ -69,19 +76,54 @@ pub async fn on_sqlite<F: Future<Output = ()> + Send + 'static>(test: impl FnOnc
 
 /// Runs a test in a new schema of the real Postgres, and removes the schema, come what may.
 pub async fn on_postgres<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Store) -> F) {
-    let server = std::env::var("WORLD_POSTGRES_URL")
-        .expect("WORLD_POSTGRES_URL is not set: run `make test`, which brings the world up");
-    let schema = format!("stores_{:x}", u64::from_be_bytes(random_bytes()));
-    let mut admin = sqlx::PgConnection::connect(&server)
+    in_schema(test, false).await;
+}
+
+/// Runs a test in a new schema of the real Postgres, behind row-level security. The role is one of its own, which owns
+/// the schema: that of the world is a superuser, and held by nothing.
+pub async fn behind_the_wall<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Store) -> F) {
+    in_schema(test, true).await;
+}
+
+/// Connects to the real Postgres as its superuser.
+pub async fn superuser() -> sqlx::PgConnection {
+    sqlx::PgConnection::connect(&server())
         .await
-        .expect("Postgres does not answer: run `make test`, which brings the world up");
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
+        .expect("Postgres does not answer: run `make test`, which brings the world up")
+}
+
+fn server() -> String {
+    std::env::var("WORLD_POSTGRES_URL")
+        .expect("WORLD_POSTGRES_URL is not set: run `make test`, which brings the world up")
+}
+
+async fn in_schema<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Store) -> F, walled: bool) {
+    // The schema's name, and the role's where it has one.
+    let name = format!("stores_{:x}", u64::from_be_bytes(random_bytes()));
+    let mut admin = superuser().await;
+    let mut server = server();
+    let (make, remove) = if walled {
+        let (_, place) = server.split_once('@').unwrap();
+        server = format!("postgres://{name}:{name}@{place}");
+        (
+            format!("CREATE ROLE {name} LOGIN PASSWORD '{name}'; CREATE SCHEMA {name} AUTHORIZATION {name}"),
+            format!("DROP SCHEMA {name} CASCADE; DROP ROLE {name}"),
+        )
+    } else {
+        (
+            format!("CREATE SCHEMA {name}"),
+            format!("DROP SCHEMA {name} CASCADE"),
+        )
+    };
+    sqlx::raw_sql(AssertSqlSafe(make))
         .execute(&mut admin)
         .await
         .unwrap();
-    let url = format!("{server}?options=-c%20search_path%3D{schema}");
-    let result = tokio::spawn(test(Store::new(url, None))).await;
-    sqlx::raw_sql(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE")))
+    let url = format!("{server}?options=-c%20search_path%3D{name}");
+    let mut store = Store::new(url, None);
+    store.row_level_security = walled;
+    let result = tokio::spawn(test(store)).await;
+    sqlx::raw_sql(AssertSqlSafe(remove))
         .execute(&mut admin)
         .await
         .unwrap();
@@ -90,7 +132,8 @@ pub async fn on_postgres<F: Future<Output = ()> + Send + 'static>(test: impl FnO
     }
 }
 
-/// Makes each test run over both databases, under its own name in `sqlite` and in `postgres`.
+/// Makes each test run over both databases, under its own name in `sqlite` and in `postgres`, and over Postgres with
+/// row-level security, in `walled`.
 macro_rules! over_both {
     ($($test:ident),* $(,)?) => {
         mod sqlite {
@@ -103,6 +146,12 @@ macro_rules! over_both {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 crate::store::on_postgres(super::$test).await;
+            })*
+        }
+        mod walled {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                crate::store::behind_the_wall(super::$test).await;
             })*
         }
     };

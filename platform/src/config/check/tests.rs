@@ -33,6 +33,14 @@ fn limits_and_breakers_say_what_they_may_be() {
         ),
         ("breaker.share = 1.5", "breaker.share: 1.5 is not a share"),
         ("store.audit = \"1h\"", "store.audit: must be at least 1d"),
+        (
+            "store.row_level_security = true",
+            "store.row_level_security: true needs Postgres",
+        ),
+        (
+            "store.row_level_security = true\nstore.url = \"sqlite:x.db\"",
+            "store.row_level_security: true needs Postgres",
+        ),
         ("breaker.share = nan", "breaker.share: NaN is not a share"),
         (
             "breaker.min_attempts = 0",
