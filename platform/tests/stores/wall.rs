@@ -265,6 +265,28 @@ async fn every_call_of_a_tenant_says_whose_it_is() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_still_has_a_tenant_goes_to_nobody() {
+    behind_the_wall(async |store: Store| {
+        let catalog = store.catalog().await;
+        let mut given_up = catalog.pool().acquire().await.unwrap();
+        // What a call has sent that is given up within its BEGIN: `sqlx` knows of no transaction.
+        let begin = sqlx::raw_sql("BEGIN; SET LOCAL hookwright.tenant = 'acme'");
+        begin.execute(&mut *given_up).await.unwrap();
+        drop(given_up);
+        let mut all = Vec::new();
+        for _ in 0..catalog.pool().options().get_max_connections() {
+            all.push(catalog.pool().acquire().await.unwrap());
+        }
+        for connection in &mut all {
+            let named = sqlx::query("SELECT COALESCE(current_setting('hookwright.tenant', true), '')");
+            let named = named.fetch_one(&mut **connection).await.unwrap();
+            assert_eq!(named.get::<String, _>(0), "");
+        }
+    })
+    .await;
+}
+
 // On one thread: no answer is there before it was waited for.
 #[tokio::test]
 async fn a_call_given_up_at_any_moment_leaves_no_tenant_on_its_connection() {
