@@ -64,10 +64,8 @@ async fn who_has_no_key_is_told_so_before_the_body_is_looked_at() {
     world.stop().await;
 }
 
-#[tokio::test]
-async fn a_key_revoked_by_another_process_is_refused_within_two_seconds() {
-    let world = World::start().await;
-    world.get("/webhooks/targets").await.expect(200);
+/// Revokes the world's key past its server.
+async fn revoke_its_key(world: &World) {
     let tenant = Tenant::new("acme").unwrap();
     let page = platform::catalog::Page {
         limit: 1,
@@ -75,6 +73,13 @@ async fn a_key_revoked_by_another_process_is_refused_within_two_seconds() {
     };
     let id = world.catalog.list_keys(&tenant, page).await.unwrap()[0].id;
     world.catalog.revoke_key(&tenant, id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_revoked_by_another_process_is_refused_within_two_seconds() {
+    let world = World::start().await;
+    world.get("/webhooks/targets").await.expect(200);
+    revoke_its_key(&world).await;
 
     let revoked = Instant::now();
     while world.get("/webhooks/targets").await.status != 401 {
@@ -108,13 +113,7 @@ async fn a_key_revoked_while_a_body_comes_is_refused() {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     stream.write_all((head + &body[..5]).as_bytes()).await.unwrap();
     world.get("/webhooks/targets").await.expect(200);
-    let tenant = Tenant::new("acme").unwrap();
-    let page = platform::catalog::Page {
-        limit: 1,
-        before: None,
-    };
-    let id = world.catalog.list_keys(&tenant, page).await.unwrap()[0].id;
-    world.catalog.revoke_key(&tenant, id).await.unwrap();
+    revoke_its_key(&world).await;
     while world.get("/webhooks/targets").await.status != 401 {}
     stream.write_all(&body.as_bytes()[5..]).await.unwrap();
     let mut said = String::new();

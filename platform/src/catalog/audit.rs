@@ -5,7 +5,7 @@
 //! somebody's; one as opened makes changes of the system's own.
 
 use super::audited::Entry;
-use super::db::{Dialect, Sql, Write, broken, millis, tenant};
+use super::db::{Sql, Write, broken, millis, tenant};
 use super::{Catalog, CatalogError, KeyRow, Page};
 use schemas::ids::Tenant;
 use schemas::time::Millis;
@@ -144,7 +144,8 @@ impl Catalog {
         tenant: &Tenant,
         query: &AuditQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(Some(tenant), |head| of_tenant(head, tenant, query))
+        self.db
+            .explain(Some(tenant), |head| of_tenant(head, tenant, query))
             .await
     }
 
@@ -169,32 +170,11 @@ impl Catalog {
         tenant: Option<&Tenant>,
         query: &AuditQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(tenant, |head| of_all(head, tenant, query)).await
+        self.db.explain(tenant, |head| of_all(head, tenant, query)).await
     }
 
     async fn entries(&self, tenant: Option<&Tenant>, sql: Sql) -> Result<Vec<AuditRow>, CatalogError> {
-        self.found(tenant, sql).await?.iter().map(entry_row).collect()
-    }
-
-    async fn explain(
-        &self,
-        tenant: Option<&Tenant>,
-        question: impl FnOnce(&str) -> Sql,
-    ) -> Result<Vec<String>, CatalogError> {
-        let (head, column) = match self.db.dialect {
-            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
-            Dialect::Postgres => ("EXPLAIN ", 0),
-        };
-        let rows = self.found(tenant, question(head)).await?;
-        rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
-    }
-
-    /// Asks as this tenant, or for all.
-    async fn found(&self, tenant: Option<&Tenant>, sql: Sql) -> Result<Vec<AnyRow>, CatalogError> {
-        Ok(match tenant {
-            Some(tenant) => sql.query().fetch_all(self.db.of(tenant).await?.on()).await?,
-            None => sql.query().fetch_all(self.db.of_all()).await?,
-        })
+        self.db.rows(tenant, sql).await?.iter().map(entry_row).collect()
     }
 
     /// Removes the entries that are older than `kept`, in steps that keep other writers waiting only shortly.

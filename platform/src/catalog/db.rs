@@ -13,8 +13,8 @@ pub(crate) use sql::{Sql, bind, broken, from_json, millis, tenant, unsigned};
 
 use super::CatalogError;
 use schemas::ids::Tenant;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Transaction};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
 use std::future::Future;
 use std::path::Path;
 use std::str::FromStr;
@@ -213,6 +213,29 @@ impl Db {
             dialect: self.dialect,
             newest: None,
         })
+    }
+
+    /// Asks about one tenant's things, or about all.
+    pub(crate) async fn rows(&self, tenant: Option<&Tenant>, sql: Sql) -> Result<Vec<AnyRow>, CatalogError> {
+        Ok(match tenant {
+            Some(tenant) => sql.query().fetch_all(self.of(tenant).await?.on()).await?,
+            None => sql.query().fetch_all(self.of_all()).await?,
+        })
+    }
+
+    /// How the database answers a question, in its own words, a step a line. The question is made with what goes before
+    /// it.
+    pub(crate) async fn explain(
+        &self,
+        tenant: Option<&Tenant>,
+        question: impl FnOnce(&str) -> Sql,
+    ) -> Result<Vec<String>, CatalogError> {
+        let (head, column) = match self.dialect {
+            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
+            Dialect::Postgres => ("EXPLAIN ", 0),
+        };
+        let rows = self.rows(tenant, question(head)).await?;
+        rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
     }
 
     /// Ends all connections; what asks afterwards is refused.

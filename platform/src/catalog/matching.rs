@@ -1,7 +1,7 @@
 //! What the delivery path asks: which targets want an event, and how to reach one.
 
 use super::audited::{Action, Entry};
-use super::db::{self, Dialect, Sql, bounded, from_json};
+use super::db::{self, Sql, bounded, from_json};
 use super::notices::add_notice;
 use super::rates::rate;
 use super::targets::{duration, state};
@@ -42,15 +42,10 @@ impl Catalog {
         tenant: &Tenant,
         event_type: &str,
     ) -> Result<Vec<String>, CatalogError> {
-        let (explain, column) = match self.db.dialect {
-            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
-            Dialect::Postgres => ("EXPLAIN ", 0),
-        };
-        let sql = matching(explain, tenant, event_type);
-        bounded(async {
-            let rows = sql.query().fetch_all(self.db.of(tenant).await?.on()).await?;
-            rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
-        })
+        bounded(
+            self.db
+                .explain(Some(tenant), |head| matching(head, tenant, event_type)),
+        )
         .await
     }
 

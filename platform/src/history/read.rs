@@ -71,7 +71,8 @@ impl History {
         tenant: &Tenant,
         query: &EventQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(tenant, |head| events(head, self.db.dialect, tenant, query))
+        self.db
+            .explain(Some(tenant), |head| events(head, self.db.dialect, tenant, query))
             .await
     }
 
@@ -111,25 +112,11 @@ impl History {
         tenant: &Tenant,
         query: &DeliveryQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(tenant, |head| deliveries(head, self.db.dialect, tenant, query))
+        self.db
+            .explain(Some(tenant), |head| {
+                deliveries(head, self.db.dialect, tenant, query)
+            })
             .await
-    }
-
-    /// The plan of a question, a step a line.
-    pub(super) async fn explain(
-        &self,
-        tenant: &Tenant,
-        question: impl FnOnce(&str) -> Sql,
-    ) -> Result<Vec<String>, CatalogError> {
-        let (explain, column) = match self.db.dialect {
-            Dialect::Sqlite => ("EXPLAIN QUERY PLAN ", 3),
-            Dialect::Postgres => ("EXPLAIN ", 0),
-        };
-        let rows = question(explain)
-            .query()
-            .fetch_all(self.db.of(tenant).await?.on())
-            .await?;
-        rows.iter().map(|row| Ok(row.try_get(column)?)).collect()
     }
 
     /// A delivery's attempts, by number. None for a delivery that is not there.

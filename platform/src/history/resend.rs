@@ -151,7 +151,8 @@ impl History {
         target: TargetId,
         events: &[EventId],
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(tenant, |head| deliveries_of(head, tenant, target, events))
+        self.db
+            .explain(Some(tenant), |head| deliveries_of(head, tenant, target, events))
             .await
     }
 }

@@ -112,7 +112,9 @@ impl History {
         tenant: &Tenant,
         query: &StatsQuery,
     ) -> Result<Vec<String>, CatalogError> {
-        self.explain(tenant, |head| stats(head, tenant, query)).await
+        self.db
+            .explain(Some(tenant), |head| stats(head, tenant, query))
+            .await
     }
 }
 

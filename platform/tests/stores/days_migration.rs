@@ -3,6 +3,7 @@
 use crate::days::{DAY, FIRST, lie, remove_role, texts, without_tables};
 use crate::days_plans::{one_connection, seq_read};
 use crate::history::{IntoRecord, attempt, event, everything};
+use crate::migrations::cut_off_who_waits_for;
 use crate::store::{START, Store, on_postgres, tenant};
 use platform::history::History;
 use schemas::delivery::DeliveryStatus::Delivered;
@@ -137,12 +138,7 @@ async fn cut_off_while_it_waits_for_a_reader_it_has_changed_nothing() {
         sqlx::raw_sql("SELECT COUNT(*) FROM attempts").execute(&mut *reader).await.unwrap();
         let other = store.open().await;
         let migrating = tokio::spawn(async move { other.migrate().await });
-        let cut = "SELECT CAST(pg_terminate_backend(l.pid) AS TEXT) FROM pg_locks l \
-                   JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
-                   WHERE c.relname = 'attempts' AND n.nspname = current_schema() AND NOT l.granted";
-        while texts(&catalog, cut).await.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        cut_off_who_waits_for(&catalog, "attempts").await;
         assert!(migrating.await.unwrap().is_err());
         reader.rollback().await.unwrap();
         let tables = "SELECT relname || ' ' || CAST(relkind AS TEXT) FROM pg_class \

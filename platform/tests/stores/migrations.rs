@@ -1,5 +1,6 @@
 //! Migrations: broken off in the middle they leave what was before, and what an earlier version knows stays as it is.
 
+use crate::days;
 use crate::store::{Store, on_postgres, over_both, tenant};
 use platform::catalog::{Catalog, NewTarget};
 use sqlx::Row;
@@ -42,9 +43,8 @@ async fn indexes(catalog: &Catalog, store: &Store) -> BTreeSet<String> {
     texts(catalog, sql).await
 }
 
-async fn texts(catalog: &Catalog, sql: &'static str) -> BTreeSet<String> {
-    let rows = sqlx::query(sql).fetch_all(catalog.pool()).await.unwrap();
-    rows.iter().map(|row| row.get(0)).collect()
+async fn texts(catalog: &Catalog, sql: &str) -> BTreeSet<String> {
+    days::texts(catalog, sql).await.into_iter().collect()
 }
 
 /// The versions that count as applied.
@@ -91,6 +91,19 @@ async fn works(catalog: &Catalog) {
     catalog.target_details(target.id).await.unwrap().unwrap();
 }
 
+/// Ends the connection that waits for a table, once one does. Everybody sees who waits for whom; a test's tables are its
+/// own.
+pub async fn cut_off_who_waits_for(catalog: &Catalog, table: &str) {
+    let cut = format!(
+        "SELECT CAST(pg_terminate_backend(l.pid) AS TEXT) FROM pg_locks l \
+         JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relname = '{table}' AND n.nspname = current_schema() AND NOT l.granted"
+    );
+    while days::texts(catalog, &cut).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_cut_in_the_middle_changes_nothing_and_the_next_run_completes() {
     on_postgres(|store| async move {
@@ -105,13 +118,7 @@ async fn a_connection_cut_in_the_middle_changes_nothing_and_the_next_run_complet
             .unwrap();
         let other = store.open().await;
         let migrating = tokio::spawn(async move { other.migrate().await });
-        // Everybody sees who waits for whom; this test's table is its own.
-        let cut = "SELECT CAST(pg_terminate_backend(l.pid) AS TEXT) FROM pg_locks l \
-                   JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace \
-                   WHERE c.relname = 'targets' AND n.nspname = current_schema() AND NOT l.granted";
-        while texts(&catalog, cut).await.is_empty() {
-            tokio::task::yield_now().await;
-        }
+        cut_off_who_waits_for(&catalog, "targets").await;
         assert!(migrating.await.unwrap().is_err());
         reader.rollback().await.unwrap();
         assert_eq!(state(&catalog, &store).await, before);
