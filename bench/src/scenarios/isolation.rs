@@ -4,7 +4,7 @@
 //! ones without trouble that were measured before and after it, since the machine drifts.
 
 use super::pipeline::{On, Pipeline};
-use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, subscribe, warm_up};
+use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, settle, subscribe, warm_up};
 use crate::driver::Driver;
 use crate::http::post;
 use crate::ledger::Ledger;
@@ -195,6 +195,8 @@ async fn measured(
     let synced = tokio::process::Command::new("sync").status().await?;
     ensure!(synced.success(), "sync ended with {synced}");
     first = warm_up(&driver, &ledger, first, WARM_UP, NINE, CONNECTIONS).await?;
+    // History has the warm-up too, then.
+    settle(product.proc()).await?;
     if trouble == Trouble::Hangs {
         sink.answer_at(TENTH, Answer::Hang);
     }
