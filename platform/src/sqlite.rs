@@ -10,6 +10,7 @@ mod checkpoint;
 mod reader;
 mod writer;
 
+pub(crate) use checkpoint::{Checkpoint, Turn};
 pub use reader::Reader;
 pub use writer::{Batch, Writer};
 

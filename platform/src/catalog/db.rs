@@ -2,9 +2,11 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | `folds` | SQLite's log folded back into the file |
 //! | `sql` | SQL put together, values bound and read |
 //! | `wall` | row-level security |
 
+mod folds;
 mod sql;
 mod wall;
 
@@ -12,13 +14,14 @@ pub(super) use sql::json;
 pub(crate) use sql::{Sql, bind, broken, from_json, millis, tenant, unsigned};
 
 use super::CatalogError;
+use folds::Folds;
 use schemas::ids::Tenant;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Row, Transaction};
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// How long to wait for a connection.
@@ -28,6 +31,8 @@ pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait before asking a busy SQLite again.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// Pages that a small transaction writes, about.
+const PAGES: usize = 6;
 /// Connections that read a SQLite. Each has a thread: more would only cost memory.
 const SQLITE_READERS: u32 = 3;
 
@@ -35,7 +40,8 @@ const SQLITE_READERS: u32 = 3;
 const SQLITE_READS: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
      PRAGMA cache_size = -1024";
 /// A cache that a batch of history fits into: what it does not hold is written before the commit, and again after it
-/// was changed once more. What a statement would be undone by stays in memory too, rather than in a file.
+/// was changed once more. What a statement would be undone by stays in memory too, rather than in a
+/// file. [`Folds`] keeps the log below these 16 MB (in pages), except under full load.
 const SQLITE_WRITES: &str = "PRAGMA busy_timeout = 5000; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
      PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192";
 
@@ -81,6 +87,8 @@ pub(crate) struct Db {
     /// in order, instead of polling the file's lock as SQLite does; those of other processes are met by `busy_timeout`.
     /// What it has read and prepared stays good: beside another that writes a connection reads every page anew.
     pub(super) writer: AnyPool,
+    /// Beside SQLite.
+    folds: Option<Arc<Folds>>,
 }
 
 impl Db {
@@ -89,11 +97,12 @@ impl Db {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         check_url(url).map_err(CatalogError::Unavailable)?;
-        let (dialect, options) = if let Some(path) = url.strip_prefix("sqlite:") {
+        let (dialect, options, file) = if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            (Dialect::Sqlite, sqlite_options(path).await?)
+            let file = sqlite_file(path).await?;
+            (Dialect::Sqlite, sqlite_options(path, &file)?, Some(file))
         } else {
-            (Dialect::Postgres, postgres_options(url)?)
+            (Dialect::Postgres, postgres_options(url)?, None)
         };
         let walled = postgres.row_level_security;
         if walled && dialect == Dialect::Sqlite {
@@ -178,6 +187,7 @@ impl Db {
             dialect,
             walled,
             writer,
+            folds: file.as_deref().map(Folds::start).transpose()?,
         })
     }
 
@@ -212,6 +222,8 @@ impl Db {
             tx,
             dialect: self.dialect,
             newest: None,
+            pages: PAGES,
+            folds: self.folds.clone(),
         })
     }
 
@@ -242,6 +254,9 @@ impl Db {
     pub(crate) async fn close(&self) {
         self.pool.close().await;
         self.writer.close().await;
+        if let Some(folds) = &self.folds {
+            folds.end().await;
+        }
     }
 }
 
@@ -263,6 +278,9 @@ pub(crate) struct Write {
     pub(super) dialect: Dialect,
     /// The newest change row this transaction added.
     pub(super) newest: Option<i64>,
+    /// How many pages it writes, about.
+    pages: usize,
+    folds: Option<Arc<Folds>>,
 }
 
 impl Write {
@@ -271,17 +289,26 @@ impl Write {
         &mut self.tx
     }
 
+    /// Tells that it puts in or changes so many rows, beside a few.
+    pub(crate) fn rows(&mut self, rows: usize) {
+        // A row and an entry of an index lie apart from others; further entries lie together.
+        self.pages = self.pages.saturating_add(rows.saturating_mul(2));
+    }
+
     /// Commits; returns the newest change row it added.
     pub(crate) async fn commit(self) -> Result<Option<i64>, CatalogError> {
         self.tx.commit().await?;
+        if let Some(folds) = &self.folds {
+            folds.wrote(self.pages);
+        }
         Ok(self.newest)
     }
 }
 
-async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
+/// The file of a SQLite, created where it is not there.
+async fn sqlite_file(path: &str) -> Result<PathBuf, CatalogError> {
     let named =
         |error: std::io::Error| CatalogError::Unavailable(format!("{path}: {}", crate::plain::io(&error)));
-    // The path goes through a URL, which would take `..` out and read `%`, `?` and `#` its own way.
     let file = Path::new(path);
     let folder = match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -295,7 +322,12 @@ async fn sqlite_options(path: &str) -> Result<AnyConnectOptions, CatalogError> {
     let whole = folder.join(file);
     // It holds sealed secrets and hashed keys. Below `mode=rwc` SQLite would make it for all to read.
     crate::data_dir::create_file(&whole).map_err(named)?;
-    let escaped = whole
+    Ok(whole)
+}
+
+fn sqlite_options(path: &str, file: &Path) -> Result<AnyConnectOptions, CatalogError> {
+    // The path goes through a URL, which would take `..` out and read `%`, `?` and `#` its own way.
+    let escaped = file
         .to_str()
         .ok_or_else(|| CatalogError::Unavailable(format!("{path}: its folder's name is not UTF-8")))?
         .replace('%', "%25")

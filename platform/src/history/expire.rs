@@ -126,6 +126,7 @@ impl History {
             .bind(before.0),
         };
         let removed = removal.execute(write.on()).await?.rows_affected();
+        write.rows(usize::try_from(removed).unwrap_or(usize::MAX));
         write.commit().await?;
         Ok(removed)
     }

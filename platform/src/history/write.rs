@@ -156,6 +156,7 @@ impl History {
         bounded(async {
             let reasons = self.reasons(records).await?;
             let mut write = self.db.begin_of_all().await?;
+            write.rows(rows.deliveries.len());
             let on = write.on();
             let statements = &*self.statements;
             let mut changes = Changes::default();

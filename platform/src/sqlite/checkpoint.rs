@@ -8,6 +8,7 @@
 
 use super::{Failure, join, lock};
 use rusqlite::Connection;
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,10 +18,19 @@ const LONG: i64 = 8_000;
 
 /// The thread. Dropping it waits for the folding under way.
 #[derive(Debug)]
-pub(super) struct Checkpoint {
+pub(crate) struct Checkpoint {
     asked: Option<SyncSender<()>>,
     state: Arc<Mutex<State>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// When the thread gets a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// As any other thread.
+    Any,
+    /// When no other wants it: for a file that others do not wait for. Under full load it comes late, and the log grows.
+    Idle,
 }
 
 /// Who folds next. The thread and the writer never do it at once: one would find the file locked.
@@ -35,10 +45,9 @@ enum State {
 }
 
 impl Checkpoint {
-    /// Opens a second connection to a file, and starts its thread.
-    pub(super) fn start(writer: &Connection) -> Result<Self, Failure> {
-        let path = writer.path().unwrap_or_default().to_owned();
-        let db = Connection::open(&path).map_err(|error| Failure(format!("{path}: {error}")))?;
+    /// Opens a connection of its own to a file, and starts its thread.
+    pub(crate) fn start(path: &Path, turn: Turn) -> Result<Self, Failure> {
+        let db = Connection::open(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
         let (asked, asking) = sync_channel(1);
         let state = Arc::new(Mutex::new(State::Resting));
         let thread = std::thread::Builder::new()
@@ -46,6 +55,9 @@ impl Checkpoint {
             .spawn({
                 let state = state.clone();
                 move || {
+                    if turn == Turn::Idle {
+                        last();
+                    }
                     while asking.recv().is_ok() {
                         let left = fold(&db);
                         *lock(&state) = if left > LONG { State::Long } else { State::Resting };
@@ -64,19 +76,42 @@ impl Checkpoint {
     /// worth it. Whether it was begun or done: not while it is still under way.
     pub(super) fn fold(&self, writer: &Connection) -> bool {
         let mut state = lock(&self.state);
-        match *state {
-            State::Folding => false,
-            State::Resting => {
-                *state = State::Folding;
-                self.asked
-                    .as_ref()
-                    .is_some_and(|asked| asked.try_send(()).is_ok())
-            }
-            State::Long => {
-                *state = State::Resting;
-                fold(writer);
-                true
-            }
+        if matches!(*state, State::Long) {
+            *state = State::Resting;
+            fold(writer);
+            return true;
+        }
+        self.ask_in(&mut state)
+    }
+
+    /// Asks the thread, also where the log is long; whether it has begun.
+    pub(crate) fn ask(&self) -> bool {
+        self.ask_in(&mut lock(&self.state))
+    }
+
+    fn ask_in(&self, state: &mut State) -> bool {
+        if matches!(*state, State::Folding) {
+            return false;
+        }
+        *state = State::Folding;
+        self.asked
+            .as_ref()
+            .is_some_and(|asked| asked.try_send(()).is_ok())
+    }
+}
+
+/// Lets every other thread of the machine go first, also one that wakes while this one runs. As good without where the
+/// system has no such thing.
+fn last() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+            thread_native_id,
+        };
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy) {
+            tracing::debug!(reason = ?error, "a thread that was to go last takes its turn like others");
         }
     }
 }
@@ -115,7 +150,7 @@ mod tests {
                 db.execute(sql, []).unwrap();
             }
         };
-        let checkpoint = Checkpoint::start(&db).unwrap();
+        let checkpoint = Checkpoint::start(&path, Turn::Any).unwrap();
 
         // A reader that began before the writes keeps the thread from folding them.
         let reader = Connection::open(&path).unwrap();

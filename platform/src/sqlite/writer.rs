@@ -1,8 +1,9 @@
 //! The one thread that writes a file, with group commit.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Turn};
 use super::{Failure, join, lock, transact};
 use rusqlite::Connection;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -94,7 +95,7 @@ impl<C: Send + 'static> Writer<C> {
     pub fn start<B: Batch<Command = C>>(name: &str, db: Connection, batch: B) -> Result<Self, Failure> {
         let (commands, waiting) = mpsc::channel(2 * B::MOST);
         let progress = Arc::new(Progress::default());
-        let checkpoint = Checkpoint::start(&db)?;
+        let checkpoint = Checkpoint::start(Path::new(db.path().unwrap_or_default()), Turn::Any)?;
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn({
