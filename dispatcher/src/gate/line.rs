@@ -12,8 +12,9 @@ pub struct Line {
 
 impl Line {
     /// How long the next one waits: at least `least`, and `pace` longer than the one before it. Nobody waits for
-    /// more than `least` and `most`: where the line is as long as that, `chance` (0 to 1) picks a moment within,
-    /// and the line grows no longer.
+    /// more than `least` and `most`: where the line is as long as that, `chance` (0 to 1) picks a moment in the later
+    /// three quarters, and the line grows no longer. Not in the first, since it is the same delivery's chance each time: one that
+    /// came back early would do so for ever.
     pub fn place(
         &mut self,
         now: Instant,
@@ -25,7 +26,7 @@ impl Line {
         let first = now + least;
         let at = self.next.map_or(first, |next| next.max(first));
         if at > first + most {
-            return least + most.mul_f64(chance.clamp(0.0, 1.0));
+            return least + most.mul_f64(0.25 + 0.75 * chance.clamp(0.0, 1.0));
         }
         self.next = Some(at + pace);
         at - now
@@ -42,6 +43,8 @@ impl Line {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
@@ -56,6 +59,26 @@ mod tests {
         assert_eq!(place(10_000), ms(1_000), "and a line that has gone home is empty");
         assert!(line.is_waiting(now + ms(11_050)));
         assert!(!line.is_waiting(now + ms(11_100)));
+    }
+
+    #[test]
+    fn much_more_than_a_line_holds_comes_back_little_oftener_than_it_must() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        let mut place = |at, of: u32| {
+            let chance = f64::from(of) / 100_000.0;
+            let wait = line.place(now + at, ms(10_000), ms(20), ms(900_000), chance);
+            (Reverse(at + wait), of)
+        };
+        let mut away: BinaryHeap<_> = (0..100_000).map(|of| place(Duration::ZERO, of)).collect();
+        let mut came = 0;
+        while let Some((Reverse(at), of)) = away.pop()
+            && at < ms(3_600_000)
+        {
+            came += 1;
+            away.push(place(at, of));
+        }
+        // Each at least once in 910 s is 110 a second.
+        assert!((110..160).contains(&(came / 3_600)), "{} a second", came / 3_600);
     }
 
     proptest! {
