@@ -8,10 +8,12 @@
 
 mod checkpoint;
 mod reader;
+mod rush;
 mod writer;
 
 pub(crate) use checkpoint::{Checkpoint, Turn};
 pub use reader::Reader;
+pub(crate) use rush::Rush;
 pub use writer::{Batch, Writer};
 
 use rusqlite::Connection;

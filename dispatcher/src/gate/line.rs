@@ -13,8 +13,8 @@ pub struct Line {
 impl Line {
     /// How long the next one waits: at least `least`, and `pace` longer than the one before it. Nobody waits for
     /// more than `least` and `most`: where the line is as long as that, `chance` (0 to 1) picks a moment in the later
-    /// three quarters, and the line grows no longer. Not in the first, since it is the same delivery's chance each time: one that
-    /// came back early would do so for ever.
+    /// three quarters, and the line grows no longer. Not in the first quarter, since a delivery's chance is the same each
+    /// time: one that came back early would do so for ever.
     pub fn place(
         &mut self,
         now: Instant,

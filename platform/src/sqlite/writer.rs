@@ -1,6 +1,7 @@
 //! The one thread that writes a file, with group commit.
 
 use super::checkpoint::{Checkpoint, Turn};
+use super::rush::Rush;
 use super::{Failure, join, lock, transact};
 use rusqlite::Connection;
 use std::path::Path;
@@ -42,34 +43,6 @@ const FOLD_AFTER: usize = 1_000;
 const STRETCH: usize = 64;
 /// They come in a rush when a stretch of them takes no longer: 5,000 per second.
 const RUSH: Duration = Duration::from_micros(STRETCH as u64 * 200);
-
-/// Whether commands come so fast that waiting for more pays.
-#[derive(Debug)]
-struct Rush {
-    is_on: bool,
-    commands: usize,
-    since: Instant,
-}
-
-impl Rush {
-    fn new(now: Instant) -> Self {
-        Self {
-            is_on: false,
-            commands: 0,
-            since: now,
-        }
-    }
-
-    /// So many commands have come.
-    fn note(&mut self, commands: usize, now: impl FnOnce() -> Instant) {
-        self.commands += commands;
-        if self.commands >= STRETCH {
-            let now = now();
-            self.is_on = now - self.since <= RUSH;
-            (self.commands, self.since) = (0, now);
-        }
-    }
-}
 
 /// What a writer tells of itself.
 #[derive(Debug, Default)]
@@ -181,11 +154,11 @@ fn write<B: Batch>(
 ) {
     let mut commands = Vec::with_capacity(B::MOST);
     let mut unfolded = 0;
-    let mut rush = Rush::new(Instant::now());
+    let mut rush = Rush::new(STRETCH, RUSH, Instant::now());
     while let Some(first) = waiting.blocking_recv() {
         // Whoever else is about to ask and only lacks a processor asks now, and shares the commit. Not where few ask:
         // who yields to another program's work may wait for its whole slice of 3 ms, beside an idle processor.
-        if rush.is_on {
+        if rush.is_on() {
             std::thread::yield_now();
         }
         let mut weight = B::weight(&first);
@@ -262,21 +235,6 @@ mod tests {
                 let _ = answer.send(Err(failure.clone()));
             }
         }
-    }
-
-    #[test]
-    fn commands_that_follow_closely_are_a_rush_until_they_no_longer_do() {
-        let begun = Instant::now();
-        let mut rush = Rush::new(begun);
-        let at = |micros| move || begun + Duration::from_micros(micros);
-        rush.note(STRETCH - 1, at(1));
-        assert!(!rush.is_on, "too few to tell");
-        rush.note(1, at(12_800));
-        assert!(rush.is_on, "64 within 12.8 ms");
-        rush.note(STRETCH - 1, at(12_900));
-        assert!(rush.is_on, "too few to tell");
-        rush.note(1, at(25_601));
-        assert!(!rush.is_on, "64 within a little more");
     }
 
     fn numbers(dir: &tempfile::TempDir) -> (Writer<Insert>, Reader) {

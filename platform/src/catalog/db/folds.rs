@@ -6,9 +6,8 @@
 //! that finds the log long folds it itself.
 
 use crate::catalog::CatalogError;
-use crate::sqlite::{Checkpoint, Turn, lock};
+use crate::sqlite::{Checkpoint, Rush, Turn, lock};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,8 @@ const RUSH: Duration = Duration::from_millis(125);
 #[derive(Debug)]
 pub(super) struct Folds {
     thread: Mutex<Option<Checkpoint>>,
-    /// Pages since then, about.
-    written: AtomicUsize,
-    since: Mutex<Instant>,
+    /// Pages, about.
+    written: Mutex<Rush>,
 }
 
 impl Folds {
@@ -33,28 +31,19 @@ impl Folds {
             .map_err(|failure| CatalogError::Unavailable(failure.to_string()))?;
         Ok(Arc::new(Self {
             thread: Mutex::new(Some(thread)),
-            written: AtomicUsize::new(0),
-            since: Mutex::new(Instant::now()),
+            written: Mutex::new(Rush::new(FOLD_AFTER, RUSH, Instant::now())),
         }))
     }
 
     /// A transaction was committed that wrote so many pages, about.
     pub(super) fn wrote(&self, pages: usize) {
-        let written = self
-            .written
-            .fetch_add(pages, Ordering::Relaxed)
-            .saturating_add(pages);
-        if written < FOLD_AFTER {
-            return;
-        }
-        self.written.store(0, Ordering::Relaxed);
-        let mut since = lock(&self.since);
-        if since.elapsed() > RUSH
+        let mut written = lock(&self.written);
+        if written.note(pages, Instant::now)
+            && !written.is_on()
             && let Some(thread) = &*lock(&self.thread)
         {
             thread.ask();
         }
-        *since = Instant::now();
     }
 
     /// Ends the thread, once it is through with what it does.
@@ -79,7 +68,8 @@ mod tests {
         let folds = Folds::start(&path).unwrap();
         db.execute("INSERT INTO blobs VALUES (zeroblob(20 << 20))", [])
             .unwrap();
-        *lock(&folds.since) = Instant::now().checked_sub(took).unwrap();
+        let since = Instant::now().checked_sub(took).unwrap();
+        *lock(&folds.written) = Rush::new(FOLD_AFTER, RUSH, since);
         folds.wrote(FOLD_AFTER);
         folds.end().await;
         db.execute("INSERT INTO blobs VALUES (zeroblob(1))", []).unwrap();
