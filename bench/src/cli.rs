@@ -221,6 +221,9 @@ pub enum What {
         /// Connections of the driver.
         #[arg(long, default_value_t = 64)]
         connections: usize,
+        /// How often consumer and dispatcher alone, between the bare loops.
+        #[arg(long, default_value_t = 1)]
+        rounds: u32,
     },
     /// The limit over HTTP: bare clients that sign and post to the sink.
     RawHttp {
@@ -321,6 +324,7 @@ pub fn plan(quick: bool) -> Vec<What> {
             alone: 20_000 / part,
             rate: 100.0,
             connections: 64,
+            rounds: if quick { 1 } else { 3 },
         });
         plan.push(What::Isolation {
             rate: 20.0,

@@ -193,11 +193,13 @@ impl Bench {
                 alone,
                 rate,
                 connections,
+                rounds,
             } => {
                 let sizes = distributed::Sizes {
                     whole: events,
                     alone,
                     rate,
+                    rounds,
                 };
                 return distributed::run(context, sizes, connections).await;
             }

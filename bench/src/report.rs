@@ -124,6 +124,17 @@ pub fn median(mut rows: Vec<Row>) -> Option<Row> {
     Some(row)
 }
 
+/// The middle one of some values, or half-way between the two in the middle; not a number of none.
+pub fn middle(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    match values.as_slice() {
+        [] => f64::NAN,
+        some if some.len() % 2 == 1 => some[some.len() / 2],
+        some => f64::midpoint(some[some.len() / 2 - 1], some[some.len() / 2]),
+    }
+}
+
 /// A whole run.
 #[derive(Serialize)]
 pub struct Report {
@@ -238,7 +249,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// Three digits that matter, thousands separated: `12,345`, `98.7`, `1.23`, `0.034`.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value.abs() >= 100.0 {
         let digits = format!("{value:.0}");
         let mut text = String::new();

@@ -9,7 +9,7 @@ use crate::driver::Driver;
 use crate::ledger::Ledger;
 use crate::payload::Template;
 use crate::product::Launch;
-use crate::report::Row;
+use crate::report::{Row, middle};
 use crate::sink::Sink;
 use crate::world::World;
 use anyhow::{Context as _, Result};
@@ -32,6 +32,8 @@ pub struct Sizes {
     pub alone: u64,
     /// Events per second of the paced part, which lasts 10 s.
     pub rate: f64,
+    /// How often consumer and dispatcher alone, between the bare loops.
+    pub rounds: u32,
 }
 
 /// All rows: the limits of the queue, the whole pipeline at full speed and paced, consumer, dispatcher.
@@ -74,25 +76,44 @@ async fn measure(context: &Context, world: &World, sizes: Sizes, connections: us
 
     let mut rows = Vec::new();
     let next = parts.whole(key, sizes, connections, &mut rows).await?;
-    let before = raw_sqs::run(context, sizes.alone).await?;
-    let alone = next..next + sizes.alone;
-    let mut consumer = parts.consumer(alone.clone()).await?;
-    let mut dispatcher = parts.dispatcher(alone).await?;
-    // Before and after, since the service has days and minutes of its own.
-    let after = raw_sqs::run(context, sizes.alone).await?;
-    let limit = |place: usize| {
-        let rates = before[place].per_second.zip(after[place].per_second);
-        rates.map(|(before, after)| f64::midpoint(before, after))
-    };
-    consumer.compare(limit(0));
-    consumer.at_least("share of the bare loop", consumer.of_limit, 0.9);
-    consumer.at_most("SQS requests per 1,000", consumer.sqs_per_1000, 110.0);
-    dispatcher.compare(limit(1));
-    dispatcher.at_least("share of the bare loop", dispatcher.of_limit, 0.9);
-    rows.extend(before);
-    rows.extend([consumer, dispatcher]);
-    rows.extend(after);
+    // Before and after each, since the service has days and minutes of its own.
+    let mut limits = vec![raw_sqs::run(context, sizes.alone).await?];
+    let mut rounds = Vec::new();
+    for round in 0..u64::from(sizes.rounds.max(1)) {
+        let first = next + round * sizes.alone;
+        let seqs = first..first + sizes.alone;
+        let consumer = parts.consumer(seqs.clone()).await?;
+        rounds.push([consumer, parts.dispatcher(seqs).await?]);
+        limits.push(raw_sqs::run(context, sizes.alone).await?);
+    }
+    compare(&mut rounds, &limits);
+    let (first, after) = limits.split_at(1);
+    rows.extend(first.concat());
+    for (round, after) in rounds.into_iter().zip(after) {
+        rows.extend(round);
+        rows.extend(after.clone());
+    }
     Ok(rows)
+}
+
+/// Holds consumer and dispatcher of each round against the bare loops around it, and the middle of their shares
+/// against the bound.
+fn compare(rounds: &mut [[Row; 2]], limits: &[[Row; 2]]) {
+    for role in 0..2 {
+        let mut shares = Vec::new();
+        for (round, around) in rounds.iter_mut().zip(limits.windows(2)) {
+            let rates = around[0][role].per_second.zip(around[1][role].per_second);
+            round[role].compare(rates.map(|(before, after)| f64::midpoint(before, after)));
+            shares.extend(round[role].of_limit);
+        }
+        if let Some([.., last]) = rounds.last_mut().map(|round| &mut round[..=role]) {
+            last.at_least("share of the bare loop", Some(middle(&shares)), 0.9);
+        }
+    }
+    if let Some([consumer, dispatcher]) = rounds.last_mut() {
+        consumer.at_most("SQS requests per 1,000", consumer.sqs_per_1000, 110.0);
+        dispatcher.at_most("SQS requests per 1,000", dispatcher.sqs_per_1000, 210.0);
+    }
 }
 
 /// What the parts share.

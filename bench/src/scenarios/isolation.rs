@@ -1,16 +1,19 @@
 //! What nine targets that work see of a tenth that does not, and of another tenant's flood.
 //!
 //! Each part has a product of its own and the same load on the nine; the ratio is that of its 99th percentile to the
-//! ones without trouble that were measured before and after it, since the machine drifts.
+//! ones without trouble that were measured before and after it, since the machine drifts. Of several rounds the
+//! middle ratio counts.
 
 use super::pipeline::{On, Pipeline};
-use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, settle, subscribe, warm_up};
+use super::{
+    Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, raw_sqs, settle, subscribe, warm_up,
+};
 use crate::driver::Driver;
 use crate::http::post;
 use crate::ledger::Ledger;
 use crate::payload::Template;
 use crate::product::Product;
-use crate::report::Row;
+use crate::report::{Row, middle, number};
 use crate::sink::{Answer, Sink};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
@@ -49,6 +52,8 @@ enum Trouble {
     Dead(u64),
     /// Nothing, after so many deliveries that the tenth took: as much is in the log and in history as when they wait.
     After(u64),
+    /// Nothing, while so many messages wait in a queue that is not the product's: what they cost the service alone.
+    Held(u64),
 }
 
 /// What the nine targets have to do, and the others.
@@ -87,13 +92,14 @@ pub struct Plan {
 impl Plan {
     /// The parts of a run: between any two troubles one without, since the machine drifts.
     fn parts(self, load: Load) -> Vec<Trouble> {
+        let as_many = match self.distributed {
+            true => Trouble::Held(load.waiting),
+            false => Trouble::After(load.waiting),
+        };
         let all: [(Only, &[Trouble]); 3] = [
             (Only::Hang, &[Trouble::Hangs]),
             (Only::Flood, &[Trouble::Flood, Trouble::Beside]),
-            (
-                Only::Dead,
-                &[Trouble::Dead(load.waiting), Trouble::After(load.waiting)],
-            ),
+            (Only::Dead, &[Trouble::Dead(load.waiting), as_many]),
         ];
         let mut parts = vec![Trouble::None];
         for _ in 0..self.rounds.max(1) {
@@ -116,37 +122,62 @@ pub async fn run(context: &Context, load: Load, plan: Plan) -> Result<Vec<Row>> 
         rows.push(part(context, *trouble, load, plan.distributed).await?);
     }
     let p99s: Vec<f64> = rows.iter().map(|row| row.p99_ms.unwrap_or(f64::NAN)).collect();
-    let none = |place: &usize| parts[*place] == Trouble::None;
-    for (place, row) in rows.iter_mut().enumerate() {
-        if none(&place) {
+    for ((trouble, what), ratios) in ratios(&parts, &p99s) {
+        let Some(last) = parts.iter().rposition(|part| *part == trouble) else {
             continue;
+        };
+        rows[last].at_most(what, Some(middle(&ratios)), BOUND);
+        if ratios.len() > 1 {
+            let ratios: Vec<String> = ratios.iter().map(|ratio| number(*ratio)).collect();
+            rows[last].note(format!("{what}, each round: {}", ratios.join(", ")));
         }
+    }
+    Ok(rows)
+}
+
+/// What the 99th percentiles of a trouble's rounds are held against, and the ratios.
+fn ratios(parts: &[Trouble], p99s: &[f64]) -> Vec<((Trouble, &'static str), Vec<f64>)> {
+    let none = |place: &usize| parts[*place] == Trouble::None;
+    let mut found: Vec<((Trouble, &'static str), Vec<f64>)> = Vec::new();
+    let mut add = |trouble, what, ratio| match found.iter_mut().find(|(of, _)| *of == (trouble, what)) {
+        Some((_, ratios)) => ratios.push(ratio),
+        None => found.push(((trouble, what), vec![ratio])),
+    };
+    for (place, trouble) in parts.iter().enumerate().filter(|(place, _)| !none(place)) {
         let before = (0..place).rev().find(none).map_or(f64::NAN, |place| p99s[place]);
         let after = (place..parts.len())
             .find(none)
             .map_or(f64::NAN, |place| p99s[place]);
-        let ratio = p99s[place] / f64::midpoint(before, after);
-        row.at_most("p99 of the nine, times that without", Some(ratio), BOUND);
-        let beside = match parts[place] {
-            Trouble::Flood => "times that with the flood at another product",
-            Trouble::Dead(_) => "times that after as many that were delivered",
+        let without = f64::midpoint(before, after);
+        add(
+            *trouble,
+            "p99 of the nine, times that without",
+            p99s[place] / without,
+        );
+        let beside = match (trouble, parts.get(place + 1)) {
+            (Trouble::Flood, _) => "times that with the flood at another product",
+            (Trouble::Dead(_), Some(Trouble::Held(_))) => "times that with as many in a queue of nobody's",
+            (Trouble::Dead(_), _) => "times that after as many that were delivered",
             _ => continue,
         };
-        row.at_most(beside, Some(p99s[place] / p99s[place + 1]), BOUND);
+        add(*trouble, beside, p99s[place] / p99s[place + 1]);
     }
-    Ok(rows)
+    found
 }
 
 async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool) -> Result<Row> {
     let on = if distributed { On::Services } else { On::Files };
     let pipeline = Pipeline::start(context, on).await?;
-    let row = if trouble == Trouble::Beside {
-        let other = Pipeline::start(context, on).await?;
-        let row = measured(context, &pipeline, &other, trouble, load).await;
-        other.end().await?;
-        row
-    } else {
-        measured(context, &pipeline, &pipeline, trouble, load).await
+    let alone = || measured(context, &pipeline, &pipeline, trouble, load);
+    let row = match trouble {
+        Trouble::Beside => {
+            let other = Pipeline::start(context, on).await?;
+            let row = measured(context, &pipeline, &other, trouble, load).await;
+            other.end().await?;
+            row
+        }
+        Trouble::Held(messages) => raw_sqs::while_held(context.payload, messages, alone()).await,
+        _ => alone().await,
     };
     pipeline.end().await?;
     let mut row = row?;
@@ -204,7 +235,7 @@ async fn measured(
         Trouble::Flood | Trouble::Beside => {
             Some(flood(context, flooded, &sink, rate * FLOOD, seconds).await?)
         }
-        Trouble::None | Trouble::Hangs | Trouble::Dead(_) | Trouble::After(_) => None,
+        _ => None,
     };
 
     let seqs = first..first + (rate * seconds) as u64;
@@ -240,6 +271,7 @@ impl Trouble {
             Self::Beside => "the same flood at another product".to_owned(),
             Self::Dead(waiting) => format!("{waiting} wait for a dead tenth"),
             Self::After(before) => format!("{before} were delivered to the tenth"),
+            Self::Held(messages) => format!("{messages} messages wait in a queue of nobody's"),
         }
     }
 }
@@ -283,4 +315,38 @@ async fn all_wait(product: &Product, waiting: u64) -> Result<()> {
         "not all of {waiting} deliveries were put off in {:?}",
         LOOK * LOOKS
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trouble_is_held_against_its_neighbours_and_its_rounds_are_kept_together() {
+        let load = Load {
+            rate: 1.0,
+            seconds: 1.0,
+            waiting: 5,
+        };
+        let plan = Plan {
+            distributed: true,
+            only: Some(Only::Dead),
+            rounds: 2,
+        };
+        let parts = plan.parts(load);
+        let (none, dead, held) = (Trouble::None, Trouble::Dead(5), Trouble::Held(5));
+        assert_eq!(parts, [none, dead, held, none, dead, held, none]);
+        let without = "p99 of the nine, times that without";
+        assert_eq!(
+            ratios(&parts, &[1.0, 4.0, 2.0, 3.0, 6.0, 12.0, 1.0]),
+            [
+                ((dead, without), vec![2.0, 3.0]),
+                (
+                    (dead, "times that with as many in a queue of nobody's"),
+                    vec![2.0, 0.5]
+                ),
+                ((held, without), vec![1.0, 6.0]),
+            ]
+        );
+    }
 }
