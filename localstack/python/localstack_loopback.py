@@ -29,7 +29,7 @@ def spare_the_loaded():
     events.infra_ready.wait()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(5_000, 4, 100)
 
 
 if __name__ == "__main__":
