@@ -1,4 +1,5 @@
-//! `dev --demo`: a local receiver, two targets, an event each second, and each attempt as it happens.
+//! `dev --demo`: a local receiver, two targets, an event each second, and each attempt as it happens. Its targets are
+//! disabled when it ends.
 
 use crate::failure::Failure;
 use crate::produce;
@@ -50,6 +51,7 @@ pub async fn add(process: &mut Process) -> Result<(), Failure> {
             .map_err(|error| Failure::away("store.url", &error))?;
         names.insert(id, path);
     }
+    let targets: Vec<TargetId> = names.keys().copied().collect();
     say(&format!(
         "demo: publishing {EVENT_TYPE} every second to two targets; {FLAKY} fails twice before it accepts"
     ));
@@ -69,6 +71,19 @@ pub async fn add(process: &mut Process) -> Result<(), Failure> {
     process.extra.push(Role::new("demo printer", async move {
         print(watch, names, stop).await;
         Ok::<(), Infallible>(())
+    }));
+    let (catalog, stop) = (process.catalog.clone(), process.shutdown.clone());
+    process.extra.push(Role::new("demo targets", async move {
+        stop.cancelled().await;
+        // Nobody answers there any more: a start without the demo would show what fails at them.
+        for id in targets {
+            let patch = TargetPatch {
+                state: Change::Set(TargetState::Disabled),
+                ..TargetPatch::default()
+            };
+            catalog.patch_target(&default_tenant(), id, patch).await?;
+        }
+        Ok::<(), CatalogError>(())
     }));
     let (log, topic) = (
         process.log.clone(),

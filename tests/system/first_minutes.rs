@@ -318,6 +318,23 @@ async fn the_demo_shows_a_delivery_on_its_third_attempt() {
         assert!(said.contains(part), "{part}: {said}");
     }
     product.stop().await;
+
+    // Its receiver is gone, and its targets are nobody's concern who goes on without it.
+    let product = setup.dev().await;
+    let targets = product.get("/webhooks/targets").await.expect(200);
+    let states: Vec<_> = targets["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|target| &target["state"])
+        .collect();
+    assert_eq!(states, ["disabled", "disabled"], "{targets}");
+    product.stop().await;
+
+    let product = setup.dev_with(&["--demo"]).await;
+    let steady = async || product.stdout().contains("→ /steady   200").then_some(());
+    eventually(secs(60), "a delivery of the demo's second run", steady).await;
+    product.stop().await;
 }
 
 #[tokio::test]
