@@ -77,10 +77,13 @@ async fn the_banner_says_where_everything_is() {
 #[tokio::test]
 async fn it_is_ready_within_three_seconds() {
     let setup = Setup::new();
-    let mut best = setup.dev().await.ready_after;
+    let mut best = Duration::MAX;
     // The other tests want the processors too: the best of three starts is the product's.
-    for _ in 0..2 {
-        best = best.min(setup.dev().await.ready_after);
+    for _ in 0..3 {
+        let mut product = setup.dev().await;
+        best = best.min(product.ready_after);
+        // To its end: the data folder is its own until then.
+        product.kill().await;
     }
     assert!(best < secs(3), "ready after {best:?}");
 }
