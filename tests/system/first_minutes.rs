@@ -337,6 +337,10 @@ async fn the_demo_shows_a_delivery_on_its_third_attempt() {
     let product = setup.dev_with(&["--demo"]).await;
     let steady = async || product.stdout().contains("→ /steady   200").then_some(());
     eventually(secs(60), "a delivery of the demo's second run", steady).await;
+    // One that somebody has deleted meanwhile is in nobody's way at its end.
+    let id = &targets["items"][0]["id"];
+    let path = format!("/webhooks/targets/{id}?cascade=true");
+    product.delete(&path).await.expect(204);
     product.stop().await;
 }
 
