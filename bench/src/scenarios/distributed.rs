@@ -106,8 +106,8 @@ fn compare(rounds: &mut [[Row; 2]], limits: &[[Row; 2]]) {
             round[role].compare(rates.map(|(before, after)| f64::midpoint(before, after)));
             shares.extend(round[role].of_limit);
         }
-        if let Some([.., last]) = rounds.last_mut().map(|round| &mut round[..=role]) {
-            last.at_least("share of the bare loop", Some(middle(&shares)), 0.9);
+        if let Some(last) = rounds.last_mut() {
+            last[role].at_least("share of the bare loop", Some(middle(&shares)), 0.9);
         }
     }
     if let Some([consumer, dispatcher]) = rounds.last_mut() {
