@@ -125,6 +125,7 @@ pub fn dispatcher(config: &Config) -> dispatcher::Config {
     let (delivery, breaker) = (&config.delivery, &config.breaker);
     dispatcher::Config {
         timeout: delivery.timeout.0,
+        packs: packs(config).is_some(),
         connect_timeout: delivery.connect_timeout.0,
         concurrency: delivery.concurrency,
         per_target: Bounds::new(

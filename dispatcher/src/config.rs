@@ -30,6 +30,8 @@ pub struct Config {
     pub response_limit: usize,
     /// A target's `Retry-After` is honoured up to this.
     pub retry_after_cap: Duration,
+    /// Whether what waits long is packed in the retry queue.
+    pub packs: bool,
     /// The policy of targets that have none of their own.
     pub retry: RetryPolicy,
     /// What may be dialled.

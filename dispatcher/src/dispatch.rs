@@ -1,5 +1,6 @@
 //! One message from receipt to its next step.
 
+mod packs;
 mod waiting;
 
 use crate::client::{Answer, HttpClient};
@@ -16,10 +17,11 @@ use platform::telemetry::names;
 use schemas::delivery::{Delivery, DeliveryStatus};
 use schemas::history::{Attempt, AttemptRecord, HistoryRecord};
 use schemas::outcome::{AttemptError, Outcome, judge, reason};
+use schemas::pack::{self, Pack};
 use schemas::schedule::{Next, RetryPolicy, chance_of, hop, next_attempt};
 use schemas::target::TargetState;
 use schemas::time::Millis;
-use schemas::wire;
+use schemas::wire::{self, WireError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +60,8 @@ pub struct Dispatch {
     pub retry_after_cap: Duration,
     /// The time limit of targets that have none of their own.
     pub timeout: Duration,
+    /// Whether what waits long is packed in the retry queue.
+    pub packs: bool,
     /// How many dispatchers share the targets' rate limits.
     pub dispatchers: u32,
     /// The name that we go by with targets.
@@ -70,6 +74,11 @@ impl Dispatch {
     pub async fn message(&self, message: &InMessage, slow: bool) -> Step {
         let delivery = match wire::decode(message.body.clone(), &message.attribute) {
             Ok(delivery) => delivery,
+            Err(WireError::UnknownVersion(pack::VERSION))
+                if let Ok(pack) = Pack::from_attribute(&message.attribute) =>
+            {
+                return self.pack(pack).await;
+            }
             Err(error) => {
                 tracing::error!(%error, "unreadable message goes to the dead-letter queue");
                 return Step::DeadLetter(OutMessage::unreadable(

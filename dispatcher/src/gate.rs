@@ -115,6 +115,17 @@ pub enum Verdict {
     Later(Why, Duration),
 }
 
+/// What a gate answers for deliveries that wait together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// They may come, each to ask for itself.
+    Come,
+    /// One of them may come, to see whether the target works again; the others ask again after so long.
+    One(Why, Duration),
+    /// None of them for so long.
+    Later(Why, Duration),
+}
+
 /// What an attempt is a probe of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
@@ -198,24 +209,16 @@ impl Gate {
 
     /// Whether a delivery may go, while `waiting` others wait for a place before it.
     pub fn ask(&mut self, rules: &Rules, now: Instant, ask: &Ask, waiting: usize) -> Verdict {
-        if self.rate != ask.rate {
-            // Nobody is told to wait by a limit that no longer is.
-            self.rate = ask.rate;
-            self.later = Line::default();
-        }
-        let breaker = self.breaker.may(&rules.breaker, now);
-        let quiet = self.quiet.may(now);
-        if let May::No(wait) = quiet {
-            return self.later(now, Why::RetryAfter, wait, ask);
-        }
-        if let May::No(wait) = breaker {
-            return self.later(now, Why::Breaker, wait, ask);
-        }
+        let probe = match self.not_left_alone(rules, now, ask) {
+            Ok(probe) => probe,
+            Err((why, wait)) => return Verdict::Later(why, self.moment(now, why, wait, ask, 1)),
+        };
         if let Some(rate) = ask.rate {
             let wait = self.bucket.wait(now, rate);
             let others = !ask.returned && self.later.is_waiting(now);
             if wait.is_some() || others {
-                return self.later(now, Why::Rate, wait.unwrap_or(Duration::ZERO), ask);
+                let wait = wait.unwrap_or(Duration::ZERO);
+                return Verdict::Later(Why::Rate, self.moment(now, Why::Rate, wait, ask, 1));
             }
         }
         let limit = self.limit.get();
@@ -226,10 +229,7 @@ impl Gate {
             }
             return Verdict::Slow(Why::Target, self.slow(rules, now, ask));
         }
-        Verdict::Go(Probe {
-            breaker: breaker == May::Probe,
-            quiet: quiet == May::Probe,
-        })
+        Verdict::Go(probe)
     }
 
     /// When to come back for a place.
@@ -248,14 +248,44 @@ impl Gate {
         )
     }
 
-    fn later(&mut self, now: Instant, why: Why, wait: Duration, ask: &Ask) -> Verdict {
+    /// Whether `count` deliveries that wait together may come. Nothing begins with that.
+    pub fn ask_together(&mut self, rules: &Rules, now: Instant, ask: &Ask, count: u32) -> Together {
+        let why = match self.not_left_alone(rules, now, ask) {
+            Err((why, wait)) => return Together::Later(why, self.moment(now, why, wait, ask, count)),
+            Ok(Probe { quiet: true, .. }) => Why::RetryAfter,
+            Ok(Probe { breaker: true, .. }) => Why::Breaker,
+            Ok(_) => return Together::Come,
+        };
+        Together::One(why, self.moment(now, why, rules.breaker.open, ask, count))
+    }
+
+    /// What an attempt would be a probe of; or why the target is left alone, and for how long.
+    fn not_left_alone(&mut self, rules: &Rules, now: Instant, ask: &Ask) -> Result<Probe, (Why, Duration)> {
+        if self.rate != ask.rate {
+            // Nobody is told to wait by a limit that no longer is.
+            self.rate = ask.rate;
+            self.later = Line::default();
+        }
+        match (self.quiet.may(now), self.breaker.may(&rules.breaker, now)) {
+            (May::No(wait), _) => Err((Why::RetryAfter, wait)),
+            (_, May::No(wait)) => Err((Why::Breaker, wait)),
+            (quiet, breaker) => Ok(Probe {
+                breaker: breaker == May::Probe,
+                quiet: quiet == May::Probe,
+            }),
+        }
+    }
+
+    /// When `count` deliveries come back that are told to wait for so long at least.
+    fn moment(&mut self, now: Instant, why: Why, wait: Duration, ask: &Ask, count: u32) -> Duration {
         // By its own rate limit a target's deliveries come back as it allows, however long that takes.
         let (pace, most) = match (ask.rate, why) {
             (Some(rate), Why::Rate) => (rate.interval, ask.left),
             (Some(rate), _) => (rate.interval.max(RETURN), RETURN_WITHIN.max(ask.left)),
             (None, _) => (RETURN, RETURN_WITHIN),
         };
-        Verdict::Later(why, self.later.place(now, wait, pace, most, ask.chance))
+        self.later
+            .place(now, wait, pace.saturating_mul(count), most, ask.chance)
     }
 
     /// A delivery that may go goes.

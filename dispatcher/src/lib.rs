@@ -102,6 +102,7 @@ pub async fn run(
         retry: config.retry.clone(),
         retry_after_cap: config.retry_after_cap,
         timeout: config.timeout,
+        packs: config.packs,
         dispatchers: config.dispatchers,
         origin: config.origin.clone(),
     });

@@ -5,7 +5,7 @@
 
 use crate::gate::line::Line;
 use crate::gate::load::Load;
-use crate::gate::{Ask, Began, Gate, PATIENCE, Rules, Sign, Verdict, Why};
+use crate::gate::{Ask, Began, Gate, PATIENCE, Rules, Sign, Together, Verdict, Why};
 use platform::telemetry::names;
 use schemas::ids::{TargetId, Tenant};
 use std::collections::HashMap;
@@ -138,10 +138,23 @@ impl Permits {
         }
     }
 
+    /// Whether `count` deliveries of a target that wait together may come, each to ask for itself.
+    pub fn together(&self, target: TargetId, ask: &Ask, count: u32) -> Together {
+        let now = now();
+        let mut inner = self.lock();
+        inner.make_room(&self.rules, now);
+        inner
+            .targets
+            .entry(target)
+            .or_insert_with(|| Place::new(&self.rules, now))
+            .gate
+            .ask_together(&self.rules, now, ask, count)
+    }
+
     /// How long to put off what something of ours is away for.
     pub fn ours_is_away(&self, chance: f64) -> Duration {
         let least = OURS_LEAST.mul_f64(1.0 + chance / 5.0);
-        put_off(Why::Ours);
+        put_off(Why::Ours, 1);
         self.lock()
             .ours
             .place(now(), least, OURS_PACE, OURS_WITHIN, chance)
@@ -155,9 +168,7 @@ impl Permits {
     fn look(self: &Arc<Self>, entrant: Entrant<'_>, turn: Turn) -> Look {
         let (now, ask) = (now(), entrant.ask);
         let mut inner = self.lock();
-        if inner.targets.len() >= REMEMBERED || inner.tenants.len() >= REMEMBERED {
-            inner.forget_most(&self.rules, now);
-        }
+        inner.make_room(&self.rules, now);
         let Inner {
             targets,
             tenants,
@@ -300,8 +311,11 @@ impl Inner {
         self.tenants.retain(|_, tenant| !tenant.is_idle(now, GONE));
     }
 
-    /// Makes room: what is idle goes, then what nobody uses at the moment.
-    fn forget_most(&mut self, rules: &Rules, now: Instant) {
+    /// Makes room where there is none: what is idle goes, then what nobody uses at the moment.
+    fn make_room(&mut self, rules: &Rules, now: Instant) {
+        if self.targets.len() < REMEMBERED && self.tenants.len() < REMEMBERED {
+            return;
+        }
         self.forget_idle(rules, now);
         if self.targets.len() >= REMEMBERED * 3 / 4 {
             self.keep(|place| place.is_used() || place.gate.is_open());
@@ -364,9 +378,9 @@ impl Drop for Permit {
     }
 }
 
-/// Counts a delivery that has to wait.
-pub fn put_off(why: Why) {
-    metrics::counter!(names::DELIVERIES_POSTPONED, "why" => why.word()).increment(1);
+/// Counts deliveries that have to wait.
+pub fn put_off(why: Why, count: u32) {
+    metrics::counter!(names::DELIVERIES_POSTPONED, "why" => why.word()).increment(u64::from(count));
 }
 
 #[cfg(test)]

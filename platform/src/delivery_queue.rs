@@ -11,7 +11,8 @@ pub mod sqs;
 use async_trait::async_trait;
 use bytes::Bytes;
 use schemas::delivery::Delivery;
-use schemas::wire;
+use schemas::pack::Pack;
+use schemas::wire::{self, WireMessage};
 use std::time::Duration;
 
 /// The longest delay of a message: 900 s, SQS's limit (quotas-messages in the SQS developer guide).
@@ -72,6 +73,18 @@ impl OutMessage {
             body: wire.body,
             attribute: wire.attribute,
             group: delivery.group(),
+            delay,
+        }
+    }
+
+    /// The message of a pack, hidden for so long.
+    #[must_use]
+    pub fn of_pack(pack: &Pack, delay: Duration) -> Self {
+        let WireMessage { body, attribute } = pack.message();
+        Self {
+            body,
+            attribute,
+            group: pack.group(),
             delay,
         }
     }

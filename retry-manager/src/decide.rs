@@ -2,6 +2,7 @@
 
 use platform::delivery_queue::MAX_DELAY;
 use schemas::delivery::Delivery;
+use schemas::pack;
 use schemas::schedule::hop;
 use schemas::time::Millis;
 use std::time::Duration;
@@ -27,10 +28,10 @@ pub fn next_step(delivery: &Delivery, now: Millis) -> Step {
     }
 }
 
-/// Whether what is due at `due_at` has more than one hop before it: worth a thought how it waits.
+/// Whether what is due at `due_at` waits so long that it may be packed with others.
 #[must_use]
 pub fn waits_long(due_at: Millis, now: Millis) -> bool {
-    due_at.since(now) > MAX_DELAY
+    due_at.since(now) > pack::WORTH
 }
 
 #[cfg(test)]
@@ -74,6 +75,6 @@ mod tests {
         );
         assert_eq!(next_step(&waiting(Some(9_000_000)), now), Step::Hop(MAX_DELAY));
         assert_eq!(next_step(&waiting(None), now), Step::GiveUp);
-        assert!(!waits_long(Millis(1_900_000), now) && waits_long(Millis(1_900_001), now));
+        assert!(!waits_long(Millis(1_120_000), now) && waits_long(Millis(1_120_001), now));
     }
 }

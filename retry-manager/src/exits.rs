@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 #[derive(Clone)]
 pub(crate) struct Exits {
     pub(crate) queue: Arc<dyn DeliveryQueue>,
-    dispatch: Sender,
+    pub(crate) dispatch: Sender,
     pub(crate) retry: Sender,
     dead_letter: Sender,
     pub(crate) deleter: Deleter,
@@ -85,6 +85,7 @@ impl Exits {
             && self.packs.gathers()
             && decide::waits_long(due_at, self.clock.now())
         {
+            let since = delivery.window_start();
             return Some(Held {
                 receipt: message.receipt,
                 message: WireMessage {
@@ -94,6 +95,7 @@ impl Exits {
                 tenant: delivery.tenant,
                 target: delivery.target,
                 due_at,
+                since,
             });
         }
         if went(self.delivery(delivery).await) {

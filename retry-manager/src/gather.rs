@@ -17,7 +17,7 @@ pub const MEMBERS: usize = 1_000;
 /// Bytes of one group at most.
 pub const GROUP_BYTES: usize = 8 << 20;
 /// How long a group is open: what failed together comes back spread by its jitter. Far below the visibility of
-/// what is in it, and the hop that what waits long has before it anyway.
+/// what is in it, and below the shortest wait of it (`pack::WORTH`).
 pub const LINGER: Duration = Duration::from_secs(60);
 /// Messages held at most, of all groups.
 const HELD: usize = 20_000;
@@ -37,6 +37,8 @@ pub struct Held {
     pub target: TargetId,
     /// When.
     pub due_at: Millis,
+    /// When its retry window began.
+    pub since: Millis,
 }
 
 /// Messages that may wait together.
@@ -178,6 +180,7 @@ mod tests {
             tenant: Tenant::new("acme").unwrap(),
             target: TargetId(target),
             due_at: Millis(due_at),
+            since: Millis(0),
         }
     }
 

@@ -3,7 +3,8 @@
 //! The object is put, then its message is sent, then the messages in it are deleted; at the end its
 //! deliveries are sent, then its message is deleted, then the object. Killed anywhere between, what was
 //! there is still there: some deliveries come twice, none is lost. While the store is away, messages hop
-//! by themselves.
+//! by themselves. When the first is due, the dispatcher says which may leave: none of a target that is
+//! left alone. Where only some leave, a message that counts them follows theirs, and the object stays.
 
 use crate::exits::Exits;
 use crate::gather::{Group, Held};
@@ -15,9 +16,11 @@ use platform::delivery_queue::{InMessage, MAX_DELAY, OutMessage, QueueName};
 use platform::payload_store::{PayloadError, PayloadStore};
 use platform::secrets::random_bytes;
 use platform::telemetry::{Outage, names};
-use schemas::pack::{self, Pack};
+use schemas::delivery::PayloadPointer;
+use schemas::pack::{self, Out, Pack};
 use schemas::schedule::hop;
-use schemas::wire::WireMessage;
+use schemas::time::Millis;
+use schemas::wire::{self, WireMessage};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -71,7 +74,9 @@ impl Packs {
 
     /// Puts a pack of a group's messages.
     async fn put(&self, group: &Group) -> Result<Pack, PayloadError> {
-        let messages: Vec<WireMessage> = group.members.iter().map(|held| held.message.clone()).collect();
+        let mut members: Vec<&Held> = group.members.iter().collect();
+        members.sort_by_key(|held| held.since);
+        let messages: Vec<WireMessage> = members.iter().map(|held| held.message.clone()).collect();
         let due_at = group.due_at();
         // Each its own: two packs of the same messages, after a crash, go their ways apart.
         let number = u64::from_be_bytes(random_bytes());
@@ -90,6 +95,9 @@ impl Packs {
             due_at,
             count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
             object,
+            since: members.first().map_or(Millis(0), |held| held.since),
+            left: 0,
+            out: None,
         })
     }
 }
@@ -114,7 +122,7 @@ impl Exits {
         };
         STORE.works();
         let delay = hop(self.clock.now(), pack.due_at, MAX_DELAY);
-        match self.retry.send(message(&pack, delay)).await {
+        match self.retry.send(OutMessage::of_pack(&pack, delay)).await {
             Ok(()) => {
                 metrics::counter!(names::PACKS).increment(1);
                 metrics::counter!(names::PACKED_DELIVERIES).increment(u64::from(pack.count));
@@ -144,14 +152,25 @@ impl Exits {
         }
     }
 
-    /// The message of a pack: sent on while it is not due, else unpacked.
+    /// The message of a pack: sent on while it is not due; then the dispatcher is asked, which knows how its
+    /// target is; and what that lets out leaves it.
     pub(crate) async fn pack(&self, pack: Pack, received: InMessage) {
         let now = self.clock.now();
-        if pack.due_at > now {
-            return self
-                .pack_on(&pack, hop(now, pack.due_at, MAX_DELAY), received)
-                .await;
+        match pack.out {
+            Some(out) => self.let_out(pack, out, received).await,
+            None if pack.due_at > now => {
+                self.pack_on(&pack, hop(now, pack.due_at, MAX_DELAY), received)
+                    .await
+            }
+            None => {
+                let asks = self.dispatch.send(OutMessage::of_pack(&pack, Duration::ZERO));
+                self.moved(asks.await, received).await;
+            }
         }
+    }
+
+    /// Those of a pack that may leave it leave it, and the rest goes on.
+    async fn let_out(&self, pack: Pack, out: Out, received: InMessage) {
         let Ok(_slot) = self.packs.unpacking.try_acquire() else {
             return self.pack_on(&pack, QUEUE_UP, received).await;
         };
@@ -163,7 +182,7 @@ impl Exits {
             }
             Err(error @ (PayloadError::Missing { .. } | PayloadError::Damaged { .. })) => {
                 // Unpacked before, if its message was seen once more; else it is for people to look at.
-                tracing::error!(%error, deliveries = pack.count, "a pack cannot be unpacked");
+                tracing::error!(%error, deliveries = pack.waiting(), "a pack cannot be unpacked");
                 return self.bury(received).await;
             }
         };
@@ -171,34 +190,54 @@ impl Exits {
         let messages = match pack::read(&object) {
             Ok(messages) => messages,
             Err(error) => {
-                tracing::error!(%error, deliveries = pack.count, "a pack cannot be unpacked");
+                tracing::error!(%error, deliveries = pack.waiting(), "a pack cannot be unpacked");
                 return self.bury(received).await;
             }
         };
+        let Parted { out, rest } = part(pack, out, messages);
+        if !self.all_sent(out, &received).await {
+            return;
+        }
+        match rest {
+            Rest::Goes(rest) => {
+                let delay = hop(self.clock.now(), rest.due_at, MAX_DELAY);
+                self.pack_on(&rest, delay, received).await;
+            }
+            Rest::Empty(object) => {
+                self.deleter.delete(received.receipt).await;
+                if let Err(error) = self.packs.store.delete(&object).await {
+                    tracing::debug!(%error, "an unpacked pack stays until it expires");
+                }
+            }
+        }
+    }
+
+    /// Sends a pack's deliveries to their next step; whether each has one now.
+    async fn all_sent(&self, messages: Vec<WireMessage>, received: &InMessage) -> bool {
         let mut sending = std::pin::pin!(join_all(messages.into_iter().map(|one| self.waits_on(one))));
         let mut beat = tokio::time::interval(crate::VISIBILITY / 2);
         beat.reset();
-        let sent = loop {
+        loop {
             tokio::select! {
-                sent = &mut sending => break sent,
+                sent = &mut sending => return sent.iter().all(|sent| *sent),
                 // A queue that is slow: nobody else is to begin the same.
                 _ = beat.tick() => {
                     let longer = [(received.receipt.clone(), crate::VISIBILITY)];
                     drop(self.queue.extend(QueueName::Retry, &longer).await);
                 }
             }
-        };
-        if sent.iter().all(|sent| *sent) {
-            self.deleter.delete(received.receipt).await;
-            if let Err(error) = self.packs.store.delete(&pack.object).await {
-                tracing::debug!(%error, "an unpacked pack stays until it expires");
-            }
         }
     }
 
     /// Sends a pack's message again, and deletes the one received.
     async fn pack_on(&self, pack: &Pack, delay: Duration, received: InMessage) {
-        match self.retry.send(message(pack, delay)).await {
+        let sent = self.retry.send(OutMessage::of_pack(pack, delay)).await;
+        self.moved(sent, received).await;
+    }
+
+    /// Deletes the message of a pack that has been sent elsewhere.
+    async fn moved(&self, sent: Result<(), SendError>, received: InMessage) {
+        match sent {
             Ok(()) => self.deleter.delete(received.receipt).await,
             Err(SendError::Refused(why)) => {
                 tracing::error!(%why, "the queue refuses a pack's message; the one it has stays");
@@ -208,12 +247,48 @@ impl Exits {
     }
 }
 
-fn message(pack: &Pack, delay: Duration) -> OutMessage {
-    let WireMessage { body, attribute } = pack.message();
-    OutMessage {
-        body,
-        attribute,
-        group: pack.group(),
-        delay,
+/// A pack's deliveries that leave it, and what is left of it.
+struct Parted {
+    out: Vec<WireMessage>,
+    rest: Rest,
+}
+
+/// What is left of a pack.
+enum Rest {
+    /// Some.
+    Goes(Pack),
+    /// Nothing but its object.
+    Empty(PayloadPointer),
+}
+
+/// Who leaves a pack that holds `messages`. Pure.
+fn part(pack: Pack, out: Out, messages: Vec<WireMessage>) -> Parted {
+    let mut waiting = messages
+        .into_iter()
+        .skip(usize::try_from(pack.left).unwrap_or(usize::MAX))
+        .peekable();
+    let mut leaves = Vec::new();
+    let mut left = pack.left;
+    while leaves.len() < usize::try_from(out.most).unwrap_or(usize::MAX)
+        && let Some(one) = waiting.next_if(|one| since(one) <= out.until)
+    {
+        leaves.push(one);
+        left += 1;
     }
+    let rest = match waiting.peek() {
+        None => Rest::Empty(pack.object),
+        Some(oldest) => Rest::Goes(Pack {
+            since: since(oldest),
+            left,
+            out: None,
+            ..pack
+        }),
+    };
+    Parted { out: leaves, rest }
+}
+
+/// When a delivery's retry window began; what cannot be read leaves first.
+fn since(message: &WireMessage) -> Millis {
+    wire::decode(message.body.clone(), &message.attribute)
+        .map_or(Millis(0), |delivery| delivery.window_start())
 }

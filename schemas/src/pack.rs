@@ -15,8 +15,11 @@
 //! | `v` | 2 |
 //! | `tn`, `tg` | tenant and target of all its deliveries |
 //! | `due` | when the first of them is due |
-//! | `n` | how many there are |
+//! | `n` | how many there were at first |
 //! | `ptr` | the object |
+//! | `since` | when the retry window of the oldest began of those still in it; the first in the object is the oldest |
+//! | `left` | how many of the first have left it, if any |
+//! | `out` | which may leave it now, if that has been decided: `most` of them, and those whose window began `until` then |
 
 use crate::delivery::PayloadPointer;
 use crate::ids::{TargetId, Tenant};
@@ -24,6 +27,10 @@ use crate::time::Millis;
 use crate::wire::{NO_BODY, WireError, WireMessage};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What waits for longer may be packed: it is held for up to a minute and a half before, and what is due never waits.
+pub const WORTH: Duration = Duration::from_secs(120);
 
 /// The version of the attribute of a pack's message.
 pub const VERSION: u32 = 2;
@@ -42,10 +49,41 @@ pub struct Pack {
     pub target: TargetId,
     /// When the first of them is due.
     pub due_at: Millis,
-    /// How many there are.
+    /// How many its object holds.
     pub count: u32,
-    /// The object that holds them.
+    /// The object that holds them, those whose retry window began first before the others.
     pub object: PayloadPointer,
+    /// When the retry window of the oldest began of those that have not left.
+    pub since: Millis,
+    /// How many of the first have left.
+    pub left: u32,
+    /// Which may leave now, if that has been decided.
+    pub out: Option<Out>,
+}
+
+/// Which of a pack's deliveries may leave it, the oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Out {
+    /// So many of them at most.
+    pub most: u32,
+    /// Those whose retry window began then or before.
+    pub until: Millis,
+}
+
+impl Out {
+    /// All of them.
+    pub const ALL: Self = Self::those(Millis(i64::MAX));
+    /// The oldest.
+    pub const ONE: Self = Self { most: 1, ..Self::ALL };
+
+    /// Those whose retry window began `until` then.
+    #[must_use]
+    pub const fn those(until: Millis) -> Self {
+        Self {
+            most: u32::MAX,
+            until,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,9 +94,31 @@ struct Attribute {
     due: Millis,
     n: u32,
     ptr: PayloadPointer,
+    #[serde(default = "long_ago")]
+    since: Millis,
+    #[serde(default, skip_serializing_if = "is_none")]
+    left: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    out: Option<Out>,
+}
+
+/// A pack that says nothing of its oldest is taken for one that has to be looked into.
+fn long_ago() -> Millis {
+    Millis(0)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_none(left: &u32) -> bool {
+    *left == 0
 }
 
 impl Pack {
+    /// How many have not left.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.count.saturating_sub(self.left)
+    }
+
     /// The queue's message group, as that of its deliveries.
     #[must_use]
     pub fn group(&self) -> String {
@@ -75,6 +135,9 @@ impl Pack {
             due: self.due_at,
             n: self.count,
             ptr: self.object.clone(),
+            since: self.since,
+            left: self.left,
+            out: self.out,
         };
         WireMessage {
             body: Bytes::from_static(NO_BODY),
@@ -98,6 +161,9 @@ impl Pack {
             due_at: read.due,
             count: read.n,
             object: read.ptr,
+            since: read.since,
+            left: read.left,
+            out: read.out,
         })
     }
 }
@@ -179,7 +245,27 @@ mod tests {
                 size: 18,
                 sha256: crate::ids::sha256_hex(b""),
             },
+            since: Millis(1_767_225_500_000),
+            left: 0,
+            out: None,
         }
+    }
+
+    #[test]
+    fn what_has_left_and_what_may_leave_are_in_the_message() {
+        let mut pack = pack();
+        for out in [Out::ALL, Out::ONE, Out::those(Millis(7))] {
+            (pack.left, pack.out) = (3, Some(out));
+            let attribute = pack.message().attribute;
+            assert_eq!(Pack::from_attribute(&attribute), Ok(pack.clone()));
+        }
+        assert_eq!(pack.waiting(), 997);
+        let attribute = pack.message().attribute;
+        assert_eq!(attribute, include_str!("../golden/pack_out.attribute.json"));
+        // As messages were before they said so.
+        let early = include_str!("../golden/pack_early.attribute.json");
+        let read = Pack::from_attribute(early).unwrap();
+        assert_eq!((read.since, read.left, read.out), (Millis(0), 0, None));
     }
 
     #[test]

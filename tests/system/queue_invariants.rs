@@ -33,9 +33,13 @@ struct Pipeline {
 
 impl Pipeline {
     async fn start() -> Self {
+        Self::start_with(|setup| setup).await
+    }
+
+    async fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let (world, sink) = (World::new().await, Sink::start().await);
         let front = QueueFront::start(&world.sqs).await;
-        let setup = world.setup().env("AWS_ENDPOINT_URL_SQS", &front.url());
+        let setup = change(world.setup()).env("AWS_ENDPOINT_URL_SQS", &front.url());
         world.provision(&setup).await;
         let product = world.start(&setup, "all").await;
         Self {

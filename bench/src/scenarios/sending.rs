@@ -150,6 +150,7 @@ fn config() -> Config {
         origin: None,
         response_limit: 16 << 10,
         retry_after_cap: Duration::from_secs(3_600),
+        packs: false,
         retry: RetryPolicy::default(),
         rules: EgressRules {
             allow_http: true,

@@ -7,6 +7,7 @@ use crate::permits::{Entrant, Entry, Permit, put_off};
 use crate::targets::ReadyTarget;
 use platform::delivery_queue::{MAX_DELAY, OutMessage};
 use schemas::delivery::Delivery;
+use schemas::pack;
 use schemas::schedule::{chance_of, hop};
 use schemas::time::Millis;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use std::time::Duration;
 /// Within this of its end a retry window is over, as in `schemas::schedule`.
 const END_MARGIN: Duration = Duration::from_secs(1);
 /// When a delivery comes back whose target has yet to prove itself.
-const UNVERIFIED: Duration = Duration::from_secs(300);
+pub(super) const UNVERIFIED: Duration = Duration::from_secs(300);
 /// The soonest that a delivery comes back which has to wait.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
@@ -48,16 +49,16 @@ impl Dispatch {
             Entry::In(permit) => return Ok(permit),
             // A last attempt is due at the very end: what finds no place for it then has one more chance.
             Entry::Slow(why, wait) if !(is_over && slow) => {
-                put_off(why);
+                put_off(why, 1);
                 Step::Slow(OutMessage::of(
                     delivery,
                     wait.min(ask.left).clamp(LEAST_WAIT, MAX_DELAY),
                 ))
             }
             Entry::Later(why, wait) if !is_over => {
-                put_off(why);
+                put_off(why, 1);
                 let due_at = now.plus(wait.max(LEAST_WAIT)).min(end);
-                Step::Retry(postponed(delivery.clone(), now, due_at))
+                Step::Retry(self.postponed(delivery.clone(), now, due_at))
             }
             Entry::Slow(why, _) | Entry::Later(why, _) => {
                 Step::Retry(given_up(delivery.clone(), why.word(), now))
@@ -76,9 +77,9 @@ impl Dispatch {
         if now.plus(END_MARGIN) >= end {
             return Step::Retry(given_up(delivery, "unverified", now));
         }
-        put_off(Why::Unverified);
+        put_off(Why::Unverified, 1);
         let due_at = now.plus(UNVERIFIED).min(end);
-        Step::Retry(postponed(delivery, now, due_at))
+        Step::Retry(self.postponed(delivery, now, due_at))
     }
 
     /// Back for a while: what is missing is ours, and no affair of the target's.
@@ -86,12 +87,17 @@ impl Dispatch {
         let chance = chance_of(&delivery.id(), delivery.attempt);
         Step::Slow(OutMessage::of(delivery, self.permits.ours_is_away(chance)))
     }
-}
 
-/// The message of the same attempt at a later time, for the retry queue.
-fn postponed(mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
-    delivery.due_at = Some(due_at);
-    OutMessage::of(&delivery, hop(now, due_at, MAX_DELAY))
+    /// The message of the same attempt at a later time, for the retry queue. What has so long to wait that it may be
+    /// packed is seen there at once: others of its target wait too.
+    fn postponed(&self, mut delivery: Delivery, now: Millis, due_at: Millis) -> OutMessage {
+        delivery.due_at = Some(due_at);
+        let delay = match self.packs && due_at.since(now) > pack::WORTH {
+            true => Duration::ZERO,
+            false => hop(now, due_at, MAX_DELAY),
+        };
+        OutMessage::of(&delivery, delay)
+    }
 }
 
 /// The message of a delivery whose window ended while it waited, for the retry queue: what it tells is the attempts

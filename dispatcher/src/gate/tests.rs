@@ -94,6 +94,49 @@ fn an_answer_says_this_of_its_target() {
 }
 
 #[test]
+fn what_waits_together_asks_once_for_all_and_one_of_them_goes_first() {
+    let mut target = Driven::new();
+    let together = |target: &mut Driven| target.gate.ask_together(&RULES, target.now, &ASK, 1_000);
+    assert_eq!(
+        together(&mut target),
+        Together::Come,
+        "nothing bad is known of it"
+    );
+    for _ in 0..10 {
+        assert!(matches!(target.ask(&ASK), Verdict::Go(_)));
+        target.end(Sign::Failed, None);
+    }
+    // A thousand take a thousand places in line.
+    for wait in [30, 50, 70] {
+        assert_eq!(together(&mut target), Together::Later(Why::Breaker, secs(wait)));
+    }
+    let Verdict::Later(Why::Breaker, wait) = target.ask(&ASK) else {
+        panic!("its breaker is open")
+    };
+    assert_eq!(wait, secs(90), "one that comes alone is behind them");
+
+    target.now += secs(30);
+    assert_eq!(
+        together(&mut target),
+        Together::One(Why::Breaker, secs(60) + RETURN)
+    );
+    assert!(
+        matches!(target.ask(&ASK), Verdict::Go(Probe { breaker: true, .. })),
+        "asking was no probe"
+    );
+    assert!(matches!(together(&mut target), Together::Later(Why::Breaker, _)));
+    target.end(Sign::Good, None);
+    assert_eq!(together(&mut target), Together::Come);
+
+    assert!(matches!(target.ask(&ASK), Verdict::Go(_)));
+    target.end(Sign::Busy, Some(secs(300)));
+    assert!(matches!(together(&mut target), Together::Later(Why::RetryAfter, wait) if wait >= secs(300)));
+    target.now += secs(300);
+    assert!(matches!(together(&mut target), Together::One(Why::RetryAfter, _)));
+    assert!(!target.gate.is_running());
+}
+
+#[test]
 fn a_hanging_target_gets_less_and_less_and_what_waits_for_it_comes_back_ever_later() {
     let mut target = Driven::new();
     for _ in 0..4 {

@@ -47,6 +47,7 @@ pub fn config(rules: EgressRules) -> Config {
         origin: None,
         response_limit: 16 * 1024,
         retry_after_cap: Duration::from_secs(3600),
+        packs: false,
         retry: RetryPolicy::default(),
         rules,
         proxy: None,

@@ -4,6 +4,7 @@ use super::memory::Death;
 use super::world::{ACCEPTED, World};
 use platform::delivery_queue::QueueName;
 use proptest::prelude::*;
+use schemas::pack::Out;
 use schemas::schedule::RetryPolicy;
 use schemas::time::Millis;
 use std::collections::HashMap;
@@ -79,6 +80,79 @@ async fn killed_at_any_call_nothing_is_lost_and_nothing_comes_early() {
             // At most all of one pack come twice, from then on.
             assert!(world.made.len() <= EVENTS * 5, "{} attempts", world.made.len());
             assert!(world.store.count() <= 1, "at most one object is left to expire");
+        }
+    }
+}
+
+/// Thirty deliveries, each a second older than the one before, of a target that is left alone for a quarter of an hour
+/// after they are due. Then one of them is to see whether it works; those of the first ten seconds leave; and all.
+async fn of_a_dead_target(death: Option<Death>) -> (World, usize) {
+    let mut world = World::packing(rare(), death);
+    world.takes = true;
+    world.says = |pack, now| {
+        let quarter = HOUR / 4;
+        let oldest = ACCEPTED.minus(Duration::from_secs(EVENTS as u64 - 1));
+        match (now.since(ACCEPTED).as_secs() / quarter.as_secs(), pack.left) {
+            (..=4, _) => (None, now.plus(quarter)),
+            (5, 0) => (Some(Out::ONE), now.plus(quarter)),
+            (_, ..10) => (Some(Out::those(oldest.plus(Duration::from_secs(9)))), now),
+            _ => (Some(Out::ALL), now),
+        }
+    };
+    for event in 0..EVENTS {
+        let since = ACCEPTED.minus(Duration::from_secs(event as u64));
+        world.waits_since(since, &format!("event-{event}"), 1, ACCEPTED.plus(HOUR));
+    }
+    let calls = world.run_to_the_end().await;
+    (world, calls)
+}
+
+/// The events in the order of their attempts, and the quarters of an hour of these.
+fn order(world: &World) -> Vec<(usize, u64)> {
+    let quarter = |at: Millis| at.since(ACCEPTED).as_secs() / (15 * 60);
+    let number = |event: &str| event.trim_start_matches("event-").parse().unwrap();
+    let made = world.made.iter();
+    made.map(|one| (number(one.event.as_str()), quarter(one.at)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_pack_asks_for_all_that_are_in_it_and_the_oldest_leave_it_first() {
+    let (world, _) = of_a_dead_target(None).await;
+    let made = order(&world);
+    assert_eq!(made[0], (EVENTS - 1, 5), "the oldest goes first, to see");
+    let mut next: Vec<usize> = made[1..10].iter().map(|(number, _)| *number).collect();
+    next.sort_unstable();
+    assert_eq!(
+        next,
+        (EVENTS - 10..EVENTS - 1).collect::<Vec<_>>(),
+        "then the old ones"
+    );
+    assert!(made[1..].iter().all(|(_, quarter)| *quarter == 6));
+    assert_eq!((made.len(), world.store.count()), (EVENTS, 0));
+    assert_eq!(
+        world.asked, 4,
+        "while it is left alone, for one, for the old ones, for all"
+    );
+    assert!(world.queue.lying(QueueName::DeadLetter).is_empty());
+}
+
+#[tokio::test]
+async fn killed_at_any_call_all_of_a_dead_targets_pack_come_and_no_more_than_once_again() {
+    let (_, calls) = of_a_dead_target(None).await;
+    assert!(calls < 200, "{calls}");
+    for call in 0..calls {
+        for after in [false, true] {
+            let (world, _) = of_a_dead_target(Some(Death { call, after })).await;
+            let mut times = [0; EVENTS];
+            for (number, quarter) in order(&world) {
+                times[number] += 1;
+                // What did not come into a pack before the death goes by itself, which the dispatcher takes here.
+                assert!(quarter >= 4, "{number} is early");
+            }
+            let fair = times.iter().all(|times| (1..=2).contains(times));
+            assert!(fair, "killed at call {call}, {after}: {times:?}");
+            assert!(world.queue.lying(QueueName::Retry).is_empty());
         }
     }
 }

@@ -14,6 +14,7 @@ use platform::report::Reporter;
 use schemas::delivery::{Delivery, Payload};
 use schemas::event::Position;
 use schemas::ids::{EventId, TargetId, Tenant};
+use schemas::pack::{Out, Pack};
 use schemas::schedule::{Next, RetryPolicy, chance_of, hop, next_attempt};
 use schemas::time::Millis;
 use schemas::wire;
@@ -53,6 +54,10 @@ pub(super) struct World {
     pub(super) log: Arc<MemoryLog>,
     /// Whether attempts succeed.
     pub(super) takes: bool,
+    /// What the dispatcher says of a pack that asks: which may leave, and when the others ask again.
+    pub(super) says: fn(&Pack, Millis) -> (Option<Out>, Millis),
+    /// How often packs asked.
+    pub(super) asked: usize,
     prices: Option<Prices>,
     began: Instant,
     process: Process,
@@ -90,6 +95,8 @@ impl World {
             store,
             log,
             takes: false,
+            says: |_, now| (Some(Out::ALL), now),
+            asked: 0,
             prices,
             began: Instant::now(),
             process,
@@ -105,11 +112,16 @@ impl World {
 
     /// A delivery waits in the retry queue, and is seen at once.
     pub(super) fn waits(&self, event: &str, target: i64, due_at: Millis) {
+        self.waits_since(ACCEPTED, event, target, due_at);
+    }
+
+    /// The same, of an event accepted then.
+    pub(super) fn waits_since(&self, accepted_at: Millis, event: &str, target: i64, due_at: Millis) {
         let waiting = Delivery {
             target: TargetId(target),
             attempt: 2,
             due_at: Some(due_at),
-            ..delivery(event, ACCEPTED)
+            ..delivery(event, accepted_at)
         };
         self.queue
             .put(QueueName::Retry, &OutMessage::of(&waiting, Duration::ZERO));
@@ -183,9 +195,19 @@ impl World {
 
     /// The dispatcher: tries in vain, and has the next attempt wait.
     fn dispatch(&mut self, message: &InMessage) {
-        let mut delivery = wire::decode(message.body.clone(), &message.attribute).unwrap();
         let now = self.clock.now();
         self.queue.remove(QueueName::Dispatch, &message.receipt);
+        if let Ok(mut pack) = Pack::from_attribute(&message.attribute) {
+            self.asked += 1;
+            (pack.out, pack.due_at) = (self.says)(&pack, now);
+            let delay = pack
+                .out
+                .map_or(hop(now, pack.due_at, MAX_DELAY), |_| Duration::ZERO);
+            return self
+                .queue
+                .put(QueueName::Retry, &OutMessage::of_pack(&pack, delay));
+        }
+        let mut delivery = wire::decode(message.body.clone(), &message.attribute).unwrap();
         self.made.push(Made {
             event: delivery.event_id.clone(),
             number: delivery.attempt,
