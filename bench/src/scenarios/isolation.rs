@@ -5,14 +5,11 @@
 //! middle ratio counts.
 
 use super::pipeline::{On, Pipeline};
-use super::{
-    Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, raw_sqs, settle, subscribe, warm_up,
-};
+use super::{Context, PATIENCE, WARM_UP, check_signatures, endpoint, probe, settle, subscribe, warm_up};
 use crate::driver::Driver;
 use crate::http::post;
 use crate::ledger::Ledger;
 use crate::payload::Template;
-use crate::product::Product;
 use crate::report::{Row, middle, number};
 use crate::sink::{Answer, Sink};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -35,7 +32,7 @@ const CONNECTIONS: usize = 8;
 const BOUND: f64 = 1.2;
 /// How often to look whether all waits, and for how long.
 const LOOK: Duration = Duration::from_millis(250);
-const LOOKS: u32 = 480;
+const LOOKS: u32 = 960;
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +49,6 @@ enum Trouble {
     Dead(u64),
     /// Nothing, after so many deliveries that the tenth took: as much is in the log and in history as when they wait.
     After(u64),
-    /// Nothing, while so many messages wait in a queue that is not the product's: what they cost the service alone.
-    Held(u64),
 }
 
 /// What the nine targets have to do, and the others.
@@ -92,14 +87,13 @@ pub struct Plan {
 impl Plan {
     /// The parts of a run: between any two troubles one without, since the machine drifts.
     fn parts(self, load: Load) -> Vec<Trouble> {
-        let as_many = match self.distributed {
-            true => Trouble::Held(load.waiting),
-            false => Trouble::After(load.waiting),
-        };
+        let dead = [Trouble::Dead(load.waiting), Trouble::After(load.waiting)];
+        // In packs there is little left of them to be held against as many that were delivered.
+        let dead = if self.distributed { &dead[..1] } else { &dead };
         let all: [(Only, &[Trouble]); 3] = [
             (Only::Hang, &[Trouble::Hangs]),
             (Only::Flood, &[Trouble::Flood, Trouble::Beside]),
-            (Only::Dead, &[Trouble::Dead(load.waiting), as_many]),
+            (Only::Dead, dead),
         ];
         let mut parts = vec![Trouble::None];
         for _ in 0..self.rounds.max(1) {
@@ -156,8 +150,7 @@ fn ratios(parts: &[Trouble], p99s: &[f64]) -> Vec<((Trouble, &'static str), Vec<
         );
         let beside = match (trouble, parts.get(place + 1)) {
             (Trouble::Flood, _) => "times that with the flood at another product",
-            (Trouble::Dead(_), Some(Trouble::Held(_))) => "times that with as many in a queue of nobody's",
-            (Trouble::Dead(_), _) => "times that after as many that were delivered",
+            (Trouble::Dead(_), Some(Trouble::After(_))) => "times that after as many that were delivered",
             _ => continue,
         };
         add(*trouble, beside, p99s[place] / p99s[place + 1]);
@@ -176,7 +169,6 @@ async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool
             other.end().await?;
             row
         }
-        Trouble::Held(messages) => raw_sqs::while_held(context.payload, messages, alone()).await,
         _ => alone().await,
     };
     pipeline.end().await?;
@@ -209,7 +201,7 @@ async fn measured(
         }
         driver.post_batches(0..before).await?;
         if trouble == Trouble::Dead(before) {
-            all_wait(product, before).await?;
+            all_wait(pipeline, before).await?;
         } else {
             ledger.wait_for(before, PATIENCE).await;
             let came = ledger.totals().unique;
@@ -271,7 +263,6 @@ impl Trouble {
             Self::Beside => "the same flood at another product".to_owned(),
             Self::Dead(waiting) => format!("{waiting} wait for a dead tenth"),
             Self::After(before) => format!("{before} were delivered to the tenth"),
-            Self::Held(messages) => format!("{messages} messages wait in a queue of nobody's"),
         }
     }
 }
@@ -303,18 +294,39 @@ async fn flood(
     }))
 }
 
-/// Waits until so many deliveries have been put off.
-async fn all_wait(product: &Product, waiting: u64) -> Result<()> {
+/// Waits until so many deliveries have been put off and, on SQS, lie in packs: the first of them once they have come
+/// back and been put off for longer.
+async fn all_wait(pipeline: &Pipeline, waiting: u64) -> Result<()> {
+    let waiting = waiting as f64;
+    reaches(pipeline, "hookwright_deliveries_postponed_total", |count| {
+        count >= waiting * 0.99
+    })
+    .await?;
+    if pipeline.is_on_services() {
+        reaches(pipeline, "hookwright_packed_deliveries_total", |count| {
+            count >= waiting * 0.99
+        })
+        .await?;
+        // A pack is one message.
+        reaches(pipeline, "hookwright_queue_depth", |depth| {
+            depth <= waiting / 100.0
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Waits until a metric is as it should be.
+async fn reaches(pipeline: &Pipeline, metric: &str, is_enough: impl Fn(f64) -> bool) -> Result<()> {
+    let mut count = f64::NAN;
     for _ in 0..LOOKS {
-        if product.metric("hookwright_deliveries_postponed_total").await? >= waiting as f64 * 0.99 {
+        count = pipeline.product.metric(metric).await?;
+        if is_enough(count) {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
     }
-    bail!(
-        "not all of {waiting} deliveries were put off in {:?}",
-        LOOK * LOOKS
-    )
+    bail!("{metric} is still {count} after {:?}", LOOK * LOOKS)
 }
 
 #[cfg(test)]
@@ -329,23 +341,23 @@ mod tests {
             waiting: 5,
         };
         let plan = Plan {
-            distributed: true,
+            distributed: false,
             only: Some(Only::Dead),
             rounds: 2,
         };
         let parts = plan.parts(load);
-        let (none, dead, held) = (Trouble::None, Trouble::Dead(5), Trouble::Held(5));
-        assert_eq!(parts, [none, dead, held, none, dead, held, none]);
+        let (none, dead, after) = (Trouble::None, Trouble::Dead(5), Trouble::After(5));
+        assert_eq!(parts, [none, dead, after, none, dead, after, none]);
         let without = "p99 of the nine, times that without";
         assert_eq!(
             ratios(&parts, &[1.0, 4.0, 2.0, 3.0, 6.0, 12.0, 1.0]),
             [
                 ((dead, without), vec![2.0, 3.0]),
                 (
-                    (dead, "times that with as many in a queue of nobody's"),
+                    (dead, "times that after as many that were delivered"),
                     vec![2.0, 0.5]
                 ),
-                ((held, without), vec![1.0, 6.0]),
+                ((after, without), vec![1.0, 6.0]),
             ]
         );
     }

@@ -39,6 +39,11 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// Whether it runs over Kafka, SQS, S3 and Postgres.
+    pub fn is_on_services(&self) -> bool {
+        self.world.is_some()
+    }
+
     /// Starts one.
     pub async fn start(context: &Context, on: On) -> Result<Self> {
         if on == On::Files {

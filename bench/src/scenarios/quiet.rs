@@ -80,10 +80,7 @@ async fn measure(context: &Context, world: &World, rate: f64, count: u64) -> Res
         .run(first, async |seq| {
             let body = String::from_utf8(pace.template.payload(seq, now_ns()))?;
             let batch = world.sqs.send_message_batch().queue_url(&url);
-            let sent = batch
-                .entries(raw_sqs::entry("0", &body, raw_sqs::NO_DELAY)?)
-                .send()
-                .await;
+            let sent = batch.entries(raw_sqs::entry("0", &body)?).send().await;
             sent.map_err(aws_sdk_sqs::Error::from)?;
             Ok(())
         })

@@ -22,10 +22,6 @@ const IN_FLIGHT: usize = 32;
 /// Messages of a batch: SQS's most.
 const BATCH: u64 = 10;
 
-/// The delays of a message, in seconds: none, and SQS's longest.
-pub const NO_DELAY: i32 = 0;
-const MAX_DELAY: i32 = 900;
-
 /// How long nothing may come before the queue counts as having lost something.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -34,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 pub async fn run(context: &Context, messages: u64) -> Result<[Row; 2]> {
     let (payload, messages) = (context.payload, messages.next_multiple_of(BATCH));
     on_a_queue(async |client, url| {
-        let sent = send_all(client, url, payload, messages, NO_DELAY).await?;
+        let sent = send_all(client, url, payload, messages).await?;
         let received = take_all(client, url, messages).await?;
         Ok([sent, received])
     })
@@ -44,22 +40,8 @@ pub async fn run(context: &Context, messages: u64) -> Result<[Row; 2]> {
 /// Messages per second, of so many bytes of payload, sent to a queue made for it and removed again.
 pub async fn send_rate(payload: usize, messages: u64) -> Result<f64> {
     let messages = messages.next_multiple_of(BATCH);
-    let sent =
-        on_a_queue(async |client, url| send_all(client, url, payload, messages, NO_DELAY).await).await?;
+    let sent = on_a_queue(async |client, url| send_all(client, url, payload, messages).await).await?;
     sent.per_second.context("no rate")
-}
-
-/// What `measure` says while so many messages wait out SQS's longest delay in a queue that nobody reads.
-pub async fn while_held<T>(
-    payload: usize,
-    messages: u64,
-    measure: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    on_a_queue(async |client, url| {
-        send_all(client, url, payload, messages.next_multiple_of(BATCH), MAX_DELAY).await?;
-        measure.await
-    })
-    .await
 }
 
 async fn on_a_queue<T>(measure: impl AsyncFnOnce(&Client, &str) -> Result<T>) -> Result<T> {
@@ -84,18 +66,12 @@ async fn on_a_queue<T>(measure: impl AsyncFnOnce(&Client, &str) -> Result<T>) ->
     Ok(measured)
 }
 
-async fn send_all(client: &Client, url: &str, payload: usize, messages: u64, delay: i32) -> Result<Row> {
+async fn send_all(client: &Client, url: &str, payload: usize, messages: u64) -> Result<Row> {
     let body = String::from_utf8(Template::new(payload).payload(0, now_ns()))?;
     let left = Arc::new(AtomicU64::new(messages / BATCH));
     let (seconds, cpu) = timed(|workers| {
         for _ in 0..IN_FLIGHT {
-            workers.spawn(send(
-                client.clone(),
-                url.to_owned(),
-                body.clone(),
-                delay,
-                left.clone(),
-            ));
+            workers.spawn(send(client.clone(), url.to_owned(), body.clone(), left.clone()));
         }
     })
     .await?;
@@ -129,8 +105,8 @@ async fn take_all(client: &Client, url: &str, messages: u64) -> Result<Row> {
     Ok(received)
 }
 
-/// An entry with all that the product's have: an attribute about as long, a group, a delay in seconds.
-pub fn entry(id: impl Into<String>, body: &str, delay: i32) -> Result<SendMessageBatchRequestEntry> {
+/// An entry with all that the product's have: an attribute about as long, a group, a delay.
+pub fn entry(id: impl Into<String>, body: &str) -> Result<SendMessageBatchRequestEntry> {
     let attribute = MessageAttributeValue::builder()
         .data_type("String")
         .string_value("x".repeat(256))
@@ -140,7 +116,7 @@ pub fn entry(id: impl Into<String>, body: &str, delay: i32) -> Result<SendMessag
         .message_body(body)
         .message_attributes("hookwright", attribute)
         .message_group_id("bench:1")
-        .delay_seconds(delay)
+        .delay_seconds(0)
         .build()?)
 }
 
@@ -165,14 +141,14 @@ async fn timed(start: impl FnOnce(&mut JoinSet<Result<()>>)) -> Result<(f64, f64
     Ok((clock.elapsed().as_secs_f64(), Proc::own().cpu_seconds()? - cpu))
 }
 
-async fn send(client: Client, url: String, body: String, delay: i32, left: Arc<AtomicU64>) -> Result<()> {
+async fn send(client: Client, url: String, body: String, left: Arc<AtomicU64>) -> Result<()> {
     while left
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
         .is_ok()
     {
         let mut batch = client.send_message_batch().queue_url(&url);
         for id in 0..BATCH {
-            batch = batch.entries(entry(id.to_string(), &body, delay)?);
+            batch = batch.entries(entry(id.to_string(), &body)?);
         }
         let answer = batch.send().await.map_err(aws_sdk_sqs::Error::from)?;
         if let Some(failed) = answer.failed.first() {
