@@ -3,7 +3,7 @@
 //! A permit of the lane is taken before a message is received. The delivery's target is looked up; whether it may be
 //! sent to now is asked of its gate, and what may not goes to the slow lane or the retry queue. The payload is fetched, the request signed and sent, and the answer judged. The next step is made durable before the
 //! message is deleted: nothing for a delivered one, a message in the retry queue for a failed one. The
-//! attempt is reported to history on the way.
+//! attempt is reported to history on the way. A pack of the retry queue asks here whether what is in it may come.
 //!
 //! | file | stage |
 //! |---|---|

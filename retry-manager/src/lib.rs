@@ -3,7 +3,7 @@
 //! A failed delivery waits here for its next attempt. A message can be hidden for 900 s at most, so a
 //! longer wait is a chain of hops: received before it is due, it is sent again with the next hop's
 //! delay. Where each hop costs money, those of one target that wait long for about the same time are packed:
-//! one object holds them, and one message hops for all. A delivery without a next attempt is given up: it
+//! one object holds them, one message hops for all, and asks for all in the dispatch queue when it is due. A delivery without a next attempt is given up: it
 //! goes to the dead-letter queue, and its tenant is told by an operational event.
 //!
 //! Each next step is sent before the message is deleted: killed between the two, there is a duplicate
