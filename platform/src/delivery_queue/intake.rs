@@ -1,8 +1,7 @@
 //! Taking messages from a queue: permits first, then receive.
 //!
 //! Nothing is received that cannot start at once, so no message's visibility runs out in a local
-//! buffer. One receive waits while the queue is quiet; more run beside it while they come back full, and
-//! fewer again when they bring little: each is a request, and one that comes a little later brings more.
+//! buffer. One receive waits while the queue is quiet; more run beside it while they come back full.
 
 use super::{DeliveryQueue, InMessage, QueueError, QueueName};
 use crate::harness::backoff::Backoff;
@@ -59,7 +58,12 @@ impl Intake {
                         Ok(messages) => {
                             RECEIVING.works();
                             backoff = Backoff::default();
-                            wanted = polls_after(wanted, messages.len(), permits.len());
+                            // Full: there is more. Empty: one waiting receive is enough.
+                            wanted = match messages.len() {
+                                0 => 1,
+                                count if count == permits.len() => (wanted + 1).min(MAX_POLLS),
+                                _ => wanted,
+                            };
                             for (message, permit) in messages.into_iter().zip(permits) {
                                 handlers.spawn(handle(message, permit));
                             }
@@ -115,18 +119,6 @@ impl Intake {
     }
 }
 
-/// How many receives are to run at once when one of `polls` brought so many of those `asked` for.
-fn polls_after(polls: usize, brought: usize, asked: usize) -> usize {
-    match brought {
-        // One waiting receive is enough.
-        0 => 1,
-        // There is more.
-        full if full == asked => (polls + 1).min(MAX_POLLS),
-        few if 2 * few < asked => polls.saturating_sub(1).max(1),
-        _ => polls,
-    }
-}
-
 /// Waits for one permit, then takes up to `most` of those that are free.
 async fn take(permits: &Arc<Semaphore>, most: usize) -> Vec<OwnedSemaphorePermit> {
     let Ok(first) = permits.clone().acquire_owned().await else {
@@ -139,24 +131,4 @@ async fn take(permits: &Arc<Semaphore>, most: usize) -> Vec<OwnedSemaphorePermit
         taken.push(permit);
     }
     taken
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn more_receive_while_they_come_back_full_and_fewer_when_they_bring_little() {
-        let mut polls = 1;
-        let mut after = |brought| {
-            polls = polls_after(polls, brought, 10);
-            polls
-        };
-        assert_eq!([after(10), after(10), after(9), after(5)], [2, 3, 3, 3]);
-        assert_eq!([after(4), after(1), after(1), after(1)], [2, 1, 1, 1]);
-        (0..2 * MAX_POLLS).for_each(|_| assert!(after(10) <= MAX_POLLS));
-        assert_eq!([after(10), after(0)], [MAX_POLLS, 1]);
-        // With one permit a message is all that was asked for.
-        assert_eq!(polls_after(1, 1, 1), 2);
-    }
 }
