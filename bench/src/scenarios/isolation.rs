@@ -161,7 +161,6 @@ fn ratios(parts: &[Trouble], p99s: &[f64]) -> Vec<((Trouble, &'static str), Vec<
 async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool) -> Result<Row> {
     let on = if distributed { On::Services } else { On::Files };
     let pipeline = Pipeline::start(context, on).await?;
-    let alone = || measured(context, &pipeline, &pipeline, trouble, load);
     let row = match trouble {
         Trouble::Beside => {
             let other = Pipeline::start(context, on).await?;
@@ -169,7 +168,7 @@ async fn part(context: &Context, trouble: Trouble, load: Load, distributed: bool
             other.end().await?;
             row
         }
-        _ => alone().await,
+        _ => measured(context, &pipeline, &pipeline, trouble, load).await,
     };
     pipeline.end().await?;
     let mut row = row?;

@@ -3,7 +3,6 @@
 
 use super::waiting::UNVERIFIED;
 use super::{Dispatch, Step};
-use crate::gate::bucket::Rate;
 use crate::gate::{Ask, Together, Why};
 use crate::permits::put_off;
 use crate::targets::ReadyTarget;
@@ -40,9 +39,8 @@ impl Dispatch {
     fn answer(&self, pack: &Pack, target: &ReadyTarget, now: Millis, chance: f64) -> Answer {
         let may = |left| match target.details.state {
             TargetState::Active => {
-                let rate = target.details.rate_limit;
                 let ask = Ask {
-                    rate: rate.map(|limit| Rate::share(limit, self.dispatchers)),
+                    rate: self.rate(target),
                     slow: false,
                     returned: true,
                     left,

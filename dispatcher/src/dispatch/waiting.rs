@@ -30,9 +30,8 @@ impl Dispatch {
     ) -> Result<Permit, Step> {
         let now = self.clock.now();
         let end = self.end(delivery, target);
-        let rate = target.details.rate_limit;
         let ask = Ask {
-            rate: rate.map(|limit| Rate::share(limit, self.dispatchers)),
+            rate: self.rate(target),
             slow,
             returned: delivery.due_at.is_some(),
             left: end.since(now),
@@ -64,6 +63,12 @@ impl Dispatch {
                 Step::Retry(given_up(delivery.clone(), why.word(), now))
             }
         })
+    }
+
+    /// This dispatcher's part of a target's own rate limit.
+    pub(super) fn rate(&self, target: &ReadyTarget) -> Option<Rate> {
+        let limit = target.details.rate_limit?;
+        Some(Rate::share(limit, self.dispatchers))
     }
 
     /// When a delivery's retry window ends.
