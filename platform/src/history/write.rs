@@ -66,9 +66,12 @@ impl Statements {
             Dialect::Sqlite => format!("INSERT OR FAIL INTO {into}"),
             Dialect::Postgres => format!("INSERT INTO {into}"),
         };
+        // A conflict in whichever unique index: of two that put one row in at once, the later may come upon the earlier in
+        // either.
+        let new = "ON CONFLICT DO NOTHING";
         let (events, deliveries, attempts) = (insert(EVENTS), insert(DELIVERIES), insert(ATTEMPTS));
         Self {
-            new_events: Statement::new(dialect, &events, 10, "ON CONFLICT (tenant, id) DO NOTHING"),
+            new_events: Statement::new(dialect, &events, 10, new),
             // Of two accounts of an event, the one accepted first stays.
             events: Statement::new(
                 dialect,
@@ -82,12 +85,7 @@ impl Statements {
                  WHERE (excluded.accepted_at, excluded.log_topic, excluded.log_partition, excluded.log_offset) \
                  < (events.accepted_at, events.log_topic, events.log_partition, events.log_offset)",
             ),
-            new_deliveries: Statement::new(
-                dialect,
-                &deliveries,
-                10,
-                "ON CONFLICT (id) DO NOTHING RETURNING id",
-            ),
+            new_deliveries: Statement::new(dialect, &deliveries, 10, &format!("{new} RETURNING id")),
             known_deliveries: Statement::new(
                 dialect,
                 "WITH k (id) AS (",
@@ -112,8 +110,7 @@ impl Statements {
                 dialect,
                 &attempts,
                 10,
-                "ON CONFLICT (tenant, accepted_at, delivery_id, number) DO NOTHING \
-                 RETURNING tenant, accepted_at, delivery_id, number",
+                &format!("{new} RETURNING tenant, accepted_at, delivery_id, number"),
             ),
             known_attempts: Statement::new(
                 dialect,

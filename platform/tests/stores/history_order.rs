@@ -1,8 +1,10 @@
 //! History is the same whatever the order of its records and however often they come.
 
+use crate::days::texts;
 use crate::history::{IntoRecord, attempt, delivery_of, event, everything, position};
-use crate::store::{START, Store, over_both, tenant};
+use crate::store::{START, Store, on_postgres, over_both, tenant};
 use platform::history::History;
+use platform::secrets::random_bytes;
 use schemas::delivery::DeliveryStatus::{Delivered, Exhausted, Retrying};
 use schemas::history::HistoryRecord;
 use schemas::ids::{EventId, TargetId, Tenant};
@@ -122,6 +124,59 @@ async fn several_writers_at_once_give_the_same_rows_too(store: Store) {
     }
     history.write(&records).await.unwrap();
     assert_eq!(everything(&history, &acme).await, together);
+}
+
+/// Two find no row and each puts its own in: one is held between the first of the table's unique indexes and the second
+/// when the other comes to the first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_put_one_row_in_at_once_both_succeed() {
+    for (table, by_id) in [("events", "tenant, id"), ("deliveries", "id")] {
+        on_postgres(async move |store: Store| {
+            let (catalog, acme) = store.with_tenant().await;
+            // Indexes are written in the order in which they were made.
+            let key = u32::from_be_bytes(random_bytes());
+            let held = format!(
+                "CREATE FUNCTION held(id TEXT) RETURNS INT IMMUTABLE LANGUAGE plpgsql AS \
+                 $$ BEGIN PERFORM pg_advisory_xact_lock_shared({key}); RETURN 0; END $$; \
+                 DROP INDEX {table}_by_id; CREATE INDEX {table}_held ON {table} (held(id)); \
+                 CREATE UNIQUE INDEX {table}_by_id ON {table} ({by_id})"
+            );
+            let held = sqlx::AssertSqlSafe(held);
+            sqlx::raw_sql(held).execute(catalog.pool()).await.unwrap();
+            let mut holder = catalog.pool().begin().await.unwrap();
+            let hold = sqlx::AssertSqlSafe(format!("SELECT pg_advisory_xact_lock({key})"));
+            sqlx::raw_sql(hold).execute(&mut *holder).await.unwrap();
+
+            let (record, expected) = match table {
+                "events" => (HistoryRecord::Event(event(&acme, "evt-1", &[])), (1, 0)),
+                _ => (attempt(&acme, "evt-1", 7, 1, Delivered).into_record(), (0, 1)),
+            };
+            let write = async || {
+                let (history, record) = (History::new(&store.open().await), record.clone());
+                tokio::spawn(async move { history.write(&[record]).await })
+            };
+            let one = write().await;
+            let waits = format!(
+                "SELECT CAST(pid AS TEXT) FROM pg_locks WHERE locktype = 'advisory' AND objid = {key} AND NOT granted"
+            );
+            let first = loop {
+                if let Some(pid) = texts(&catalog, &waits).await.pop() {
+                    break pid;
+                }
+            };
+            let other = write().await;
+            let waits = format!(
+                "SELECT CAST(pid AS TEXT) FROM pg_stat_activity WHERE {first} = ANY(pg_blocking_pids(pid))"
+            );
+            while texts(&catalog, &waits).await.is_empty() {}
+            holder.rollback().await.unwrap();
+            one.await.unwrap().unwrap();
+            other.await.unwrap().unwrap();
+            let (events, deliveries) = everything(&History::new(&catalog), &acme).await;
+            assert_eq!((events.len(), deliveries.len()), expected, "{table}");
+        })
+        .await;
+    }
 }
 
 async fn of_two_accounts_of_one_thing_the_same_is_kept_in_either_order(store: Store) {
