@@ -64,6 +64,11 @@ fn missing(now: Millis, parts: &[Part]) -> Vec<i64> {
         .collect()
 }
 
+/// Whether a day has begun, or begins within 24 hours: with that it has been missing for six days.
+fn is_near(now: Millis, day: i64) -> bool {
+    day <= now.0.saturating_add(DAY)
+}
+
 /// Up to where rows are removed one by one. A day that is not yet over its time is left whole: row by row nothing would
 /// be left of it to drop.
 fn row_by_row(before: Millis, parts: &[Part]) -> Millis {
@@ -125,7 +130,18 @@ impl History {
                 match self.make_day(day).await {
                     Ok(()) => made += 1,
                     Err(Refusal::HasRows) => {}
-                    Err(Refusal::NotNow | Refusal::Never) => break,
+                    Err(Refusal::NotNow) => {
+                        if is_near(now, day) {
+                            tracing::warn!(
+                                day = &Millis(day).to_rfc3339()[..10],
+                                "cannot make a day of history that is near: for long somebody reads or writes attempts, or \
+                                 attempts_default is too large to be looked through within 3 s; what no day is made for \
+                                 is removed row by row"
+                            );
+                        }
+                        break;
+                    }
+                    Err(Refusal::Never) => break,
                     Err(Refusal::Away(error)) => return Err(error.into()),
                 }
             }
@@ -233,6 +249,14 @@ mod tests {
     fn days_missing(now: i64, parts: &[(Option<i64>, Option<i64>)]) -> Vec<i64> {
         let parts: Vec<Part> = parts.iter().map(|(from, to)| part(*from, *to)).collect();
         missing(Millis(now), &parts).iter().map(|day| day / DAY).collect()
+    }
+
+    #[test]
+    fn a_day_is_near_from_24_hours_before_its_first_moment_on() {
+        let near = |now, day| is_near(Millis(now), day * DAY);
+        assert!(near(100 * DAY, 101) && !near(100 * DAY - 1, 101));
+        assert!(near(100 * DAY + 1, 100), "it has begun");
+        assert!(near(i64::MAX, 100));
     }
 
     #[test]
