@@ -13,6 +13,7 @@ mod dev;
 mod failure;
 mod housekeeping;
 mod listen;
+mod open_files;
 mod prepare;
 mod produce;
 mod provision;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    open_files::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::died(&error).exit(),

@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::housekeeping;
+use crate::open_files;
 use crate::prepare::{bind, prepare, publishable};
 use crate::selection::Selection;
 use crate::settings;
@@ -207,6 +208,7 @@ impl Process {
             roles.push(self.replay());
         }
         if self.selection.dispatcher {
+            open_files::warn_if_few(self.config.delivery.concurrency);
             roles.push(self.dispatcher());
         }
         if self.selection.retry_manager {

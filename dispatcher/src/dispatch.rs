@@ -13,7 +13,7 @@ use bytes::Bytes;
 use platform::clock::Clock;
 use platform::delivery_queue::{InMessage, MAX_DELAY, OutMessage};
 use platform::report::Reporter;
-use platform::telemetry::names;
+use platform::telemetry::{Outage, names};
 use schemas::delivery::{Delivery, DeliveryStatus};
 use schemas::history::{Attempt, AttemptRecord, HistoryRecord};
 use schemas::outcome::{AttemptError, Outcome, judge, reason};
@@ -24,6 +24,8 @@ use schemas::time::Millis;
 use schemas::wire::{self, WireError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+static OPEN_FILES: Outage = Outage::new("open files");
 
 /// What happens to a message next. All but `Done` are sent before it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,10 +179,9 @@ impl Dispatch {
         let outcome = judge(seen, now, self.retry_after_cap);
         let asks = match outcome {
             Outcome::Retry { after } => after,
-            Outcome::Delivered | Outcome::Gone | Outcome::Rejected => None,
+            Outcome::Delivered | Outcome::Gone | Outcome::Rejected | Outcome::NotAsked => None,
         };
         permit.end(Sign::of(seen.map(|(status, _)| status)), asks);
-        metrics::histogram!(names::ATTEMPT_DURATION).record(took.as_secs_f64());
         let number = delivery.attempt;
         let mut record = AttemptRecord::new(&delivery, DeliveryStatus::Delivered, number, now);
         let why = reason(seen.map(|(status, _)| status));
@@ -209,11 +210,17 @@ impl Dispatch {
                 Box::pin(self.disable(target)).await;
                 ("gone", Step::Done)
             }
+            Outcome::NotAsked => {
+                OPEN_FILES.failed(&"no more may be opened: raise their number (`ulimit -n`, LimitNOFILE)");
+                return self.ours_is_away(&delivery);
+            }
             Outcome::Rejected => {
                 record.status = DeliveryStatus::Retrying;
                 ("rejected", Step::Retry(next_try(delivery, None, why, now)))
             }
         };
+        OPEN_FILES.works();
+        metrics::histogram!(names::ATTEMPT_DURATION).record(took.as_secs_f64());
         metrics::counter!(names::ATTEMPTS, "outcome" => word).increment(1);
         record.attempt = Some(told(answer, started_at, took));
         self.reporter.report(HistoryRecord::Attempt(record));

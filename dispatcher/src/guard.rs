@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::connection::{Connections, Guarded};
 use crate::proxy::{self, Proxy};
-use crate::resolver::{Names, Resolver};
+use crate::resolver::{Names, NoAddress, Resolver, is_no_socket};
 use http::Uri;
 use schemas::egress::{EgressRules, check_url};
 use schemas::outcome::AttemptError;
@@ -45,6 +45,8 @@ pub struct NoConnection(pub AttemptError);
 
 const BLOCKED: NoConnection = NoConnection(AttemptError::Blocked);
 const CONNECT: NoConnection = NoConnection(AttemptError::Connect);
+/// Nothing was dialled, and nobody asked.
+pub(crate) const NO_SOCKET: NoConnection = NoConnection(AttemptError::NoSocket);
 
 impl Guard {
     /// A guard with these limits and rules.
@@ -119,7 +121,10 @@ impl Rules {
                 // What an operator opens, by name or with loopback, is a name of their network.
                 let completed = self.rules.allows_host(name) || !name.contains('.');
                 let found = self.resolver.addresses(name, completed).await;
-                let found = found.map_err(|_| NoConnection(AttemptError::Dns))?;
+                let found = found.map_err(|why| match why {
+                    NoAddress::Unknown => NoConnection(AttemptError::Dns),
+                    NoAddress::NoSocket => NO_SOCKET,
+                })?;
                 found
                     .into_iter()
                     .filter(|address| self.rules.allows_address_of(name, *address))
@@ -148,8 +153,10 @@ impl Rules {
             let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let share = (left / untried).max(LEAST_DIAL.min(left));
             let dialled = timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await;
-            if let Ok(Ok(stream)) = dialled {
-                return Ok(stream);
+            match dialled {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) if is_no_socket(&error) => return Err(NO_SOCKET),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
         Err(CONNECT)

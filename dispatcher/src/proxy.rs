@@ -1,8 +1,8 @@
 //! Through a proxy: a tunnel (CONNECT, RFC 9110, 9.3.6) for every target, those of plain http too, so that
 //! no proxy sees or changes a request.
 
-use crate::guard::NoConnection;
-use crate::resolver::Resolver;
+use crate::guard::{NO_SOCKET, NoConnection};
+use crate::resolver::{NoAddress, Resolver, is_no_socket};
 use schemas::outcome::AttemptError;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,8 @@ const NONE: NoConnection = NoConnection(AttemptError::Connect);
 /// Opens a tunnel to a target.
 ///
 /// # Errors
-/// `Blocked` when the proxy refuses it (403, or 407 as smokescreen says it), `Connect` for all else.
+/// `Blocked` when the proxy refuses it (403, or 407 as smokescreen says it), `NoSocket` when it cannot be asked for want of
+/// a socket, `Connect` for all else.
 pub async fn connect(
     proxy: &Proxy,
     resolver: &Resolver,
@@ -35,13 +36,23 @@ pub async fn connect(
 ) -> Result<TcpStream, NoConnection> {
     let addresses = match proxy.host.parse::<IpAddr>() {
         Ok(address) => vec![address],
-        Err(_) => resolver.addresses(&proxy.host, true).await.map_err(|_| NONE)?,
+        Err(_) => {
+            let found = resolver.addresses(&proxy.host, true).await;
+            found.map_err(|why| match why {
+                NoAddress::Unknown => NONE,
+                NoAddress::NoSocket => NO_SOCKET,
+            })?
+        }
     };
     let addresses: Vec<SocketAddr> = addresses
         .into_iter()
         .map(|address| SocketAddr::new(address, proxy.port))
         .collect();
-    let mut stream = TcpStream::connect(addresses.as_slice()).await.map_err(|_| NONE)?;
+    let stream = TcpStream::connect(addresses.as_slice()).await;
+    let mut stream = stream.map_err(|error| match is_no_socket(&error) {
+        true => NO_SOCKET,
+        false => NONE,
+    })?;
     let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|_| NONE)?;
     match status(&head(&mut stream).await?) {

@@ -5,6 +5,7 @@
 //! waits for, and of one name there is one lookup at a time.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,20 +18,20 @@ const STACK: usize = 512 * 1024;
 
 /// Who knows the addresses of names.
 pub trait Names: Send + Sync + 'static {
-    /// The addresses of a name, as it blocks; none when there is none, for whatever reason. A name with a dot at
-    /// its end is whole.
-    fn lookup(&self, name: &str) -> Vec<IpAddr>;
+    /// The addresses of a name, as it blocks. A name with a dot at its end is whole.
+    ///
+    /// # Errors
+    /// Why there is none, as far as the system says.
+    fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>>;
 }
 
 /// The system: `/etc/hosts`, name servers and what else it is set up to ask.
 pub struct SystemNames;
 
 impl Names for SystemNames {
-    fn lookup(&self, name: &str) -> Vec<IpAddr> {
-        match (name, 0).to_socket_addrs() {
-            Ok(found) => found.map(|place| place.ip()).collect(),
-            Err(_) => Vec::new(),
-        }
+    fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let found = (name, 0).to_socket_addrs()?;
+        Ok(found.map(|place| place.ip()).collect())
     }
 }
 
@@ -43,12 +44,26 @@ pub struct Resolver {
 }
 
 /// The lookups that run, and where their answers will be.
-type UnderWay = HashMap<String, watch::Receiver<Option<Vec<IpAddr>>>>;
+type UnderWay = HashMap<String, watch::Receiver<Option<Found>>>;
 
-/// No address: the name is unknown, or nobody says what it is in time.
+type Found = Result<Vec<IpAddr>, NoAddress>;
+
+/// Why there is no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no address")]
-pub struct NoAddress;
+pub enum NoAddress {
+    /// The name is unknown, or nobody says what it is in time.
+    Unknown,
+    /// Nobody could be asked: see [`is_no_socket`].
+    NoSocket,
+}
+
+/// Whether no file may be opened any more, by this process (`EMFILE`) or on this machine (`ENFILE`), which says nothing of
+/// whom it was for. They have these numbers on every Unix.
+#[must_use]
+pub fn is_no_socket(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
 
 impl Resolver {
     /// Waits for an answer for `limit` at most, and has `threads` lookups at once at most: those of dead name
@@ -76,25 +91,26 @@ impl Resolver {
         };
         let mut answer = self.ask(name)?;
         let found = tokio::time::timeout(self.limit, answer.wait_for(Option::is_some)).await;
-        let found = found.map_err(|_| NoAddress)?.map_err(|_| NoAddress)?.clone();
-        found.filter(|found| !found.is_empty()).ok_or(NoAddress)
+        let found = found.map_err(|_| NoAddress::Unknown)?;
+        let found = found.map_err(|_| NoAddress::Unknown)?.clone();
+        found.unwrap_or(Err(NoAddress::Unknown))
     }
 
     /// Where the answer will be: of the lookup that runs, or of one that begins.
-    fn ask(&self, name: String) -> Result<watch::Receiver<Option<Vec<IpAddr>>>, NoAddress> {
+    fn ask(&self, name: String) -> Result<watch::Receiver<Option<Found>>, NoAddress> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = under_way.get(&name) {
             return Ok(answer.clone());
         }
-        let permit = self.threads.clone().try_acquire_owned().map_err(|_| NoAddress)?;
+        let permit = self.threads.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| NoAddress::Unknown)?;
         let (tell, answer) = watch::channel(None);
         let (names, running, looked_up) = (self.names.clone(), self.under_way.clone(), name.clone());
         let thread = std::thread::Builder::new()
             .name("lookup".to_owned())
             .stack_size(STACK);
         let lookup = move || {
-            let mut found = names.lookup(&looked_up);
-            found.truncate(MOST_ADDRESSES);
+            let found = found(names.lookup(&looked_up));
             // Whoever asks from now on gets a lookup of their own: this one may be out of date by then.
             running
                 .lock()
@@ -103,9 +119,21 @@ impl Resolver {
             tell.send_replace(Some(found));
             drop(permit);
         };
-        thread.spawn(lookup).map_err(|_| NoAddress)?;
+        thread.spawn(lookup).map_err(|_| NoAddress::Unknown)?;
         under_way.insert(name, answer.clone());
         Ok(answer)
+    }
+}
+
+/// What a lookup's answer says.
+fn found(answer: io::Result<Vec<IpAddr>>) -> Found {
+    match answer {
+        Ok(mut found) if !found.is_empty() => {
+            found.truncate(MOST_ADDRESSES);
+            Ok(found)
+        }
+        Err(error) if is_no_socket(&error) => Err(NoAddress::NoSocket),
+        Ok(_) | Err(_) => Err(NoAddress::Unknown),
     }
 }
 
@@ -122,9 +150,9 @@ mod tests {
     }
 
     impl Names for Slow {
-        fn lookup(&self, _: &str) -> Vec<IpAddr> {
+        fn lookup(&self, _: &str) -> io::Result<Vec<IpAddr>> {
             self.asked.fetch_add(1, Ordering::SeqCst);
-            self.go.lock().unwrap().recv().into_iter().collect()
+            Ok(self.go.lock().unwrap().recv().into_iter().collect())
         }
     }
 
@@ -135,6 +163,17 @@ mod tests {
             go: Mutex::new(told),
         });
         (names.clone(), go, Resolver::new(names, limit, threads))
+    }
+
+    #[test]
+    fn only_a_lookup_that_could_open_no_file_is_ours() {
+        let failed = |code| found(Err(io::Error::from_raw_os_error(code)));
+        assert_eq!(
+            [failed(23), failed(24)],
+            [Err(NoAddress::NoSocket), Err(NoAddress::NoSocket)]
+        );
+        assert_eq!(failed(111), Err(NoAddress::Unknown));
+        assert_eq!(found(Ok(Vec::new())), Err(NoAddress::Unknown));
     }
 
     #[tokio::test]
@@ -162,7 +201,11 @@ mod tests {
     async fn dead_name_servers_hold_up_their_own_names_for_the_limit_and_take_a_thread_each() {
         let (names, go, resolver) = slow(Duration::from_millis(20), 2);
         for host in ["a.example", "b.example", "a.example", "c.example"] {
-            assert_eq!(resolver.addresses(host, false).await, Err(NoAddress), "{host}");
+            assert_eq!(
+                resolver.addresses(host, false).await,
+                Err(NoAddress::Unknown),
+                "{host}"
+            );
         }
         assert!(names.asked.load(Ordering::SeqCst) <= 2, "c.example had no thread");
         drop(go);
@@ -177,9 +220,9 @@ mod tests {
     async fn a_name_is_whole_unless_it_may_be_completed() {
         struct Echo(Mutex<Vec<String>>);
         impl Names for Echo {
-            fn lookup(&self, name: &str) -> Vec<IpAddr> {
+            fn lookup(&self, name: &str) -> io::Result<Vec<IpAddr>> {
                 self.0.lock().unwrap().push(name.to_owned());
-                (0..100).map(|n| IpAddr::from([192, 0, 2, n])).collect()
+                Ok((0..100).map(|n| IpAddr::from([192, 0, 2, n])).collect())
             }
         }
         let names = Arc::new(Echo(Mutex::default()));

@@ -17,6 +17,8 @@ pub enum Outcome {
     Gone,
     /// It can never be delivered, whatever the target does.
     Rejected,
+    /// Nothing was asked of the target, for want of something of ours: it waits, which is no attempt.
+    NotAsked,
 }
 
 /// Why an attempt brought no answer.
@@ -37,6 +39,8 @@ pub enum AttemptError {
     Protocol,
     /// The payload is no longer in the payload store or the log.
     PayloadMissing,
+    /// This process may open no more connections.
+    NoSocket,
 }
 
 impl AttemptError {
@@ -51,6 +55,7 @@ impl AttemptError {
             Self::Blocked => "blocked",
             Self::Protocol => "protocol",
             Self::PayloadMissing => "payload_missing",
+            Self::NoSocket => "no_socket",
         }
     }
 }
@@ -63,6 +68,7 @@ impl AttemptError {
 /// - No answer is tried again, a blocked address too: it was not dialled, and a mistake in the name
 ///   service can be mended.
 /// - A payload that is gone stays gone.
+/// - A connection that we cannot open says nothing of the target.
 ///
 /// `cap` is the longest a target may ask to be left alone.
 #[must_use]
@@ -85,6 +91,7 @@ pub fn judge(answer: Result<(u16, Option<&str>), AttemptError>, now: Millis, cap
             | AttemptError::Protocol,
         ) => Outcome::Retry { after: None },
         Err(AttemptError::PayloadMissing) => Outcome::Rejected,
+        Err(AttemptError::NoSocket) => Outcome::NotAsked,
     }
 }
 
@@ -217,6 +224,7 @@ mod tests {
             (AttemptError::Blocked, "blocked", Outcome::Retry { after: None }),
             (AttemptError::Protocol, "protocol", Outcome::Retry { after: None }),
             (AttemptError::PayloadMissing, "payload_missing", Outcome::Rejected),
+            (AttemptError::NoSocket, "no_socket", Outcome::NotAsked),
         ];
         for (error, word, expected) in table {
             assert_eq!(judge(Err(error), DATE, CAP), expected, "{word}");

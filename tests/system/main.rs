@@ -29,6 +29,7 @@ mod crash;
 mod dead_letters;
 mod distributed;
 mod distributed_crash;
+mod few_files;
 mod first_minutes;
 mod framings;
 mod history_story;

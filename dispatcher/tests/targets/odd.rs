@@ -57,7 +57,7 @@ impl Names for Partly {
         clippy::disallowed_methods,
         reason = "a lookup that blocks its thread is what is tested"
     )]
-    fn lookup(&self, name: &str) -> Vec<IpAddr> {
+    fn lookup(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
         if name == "dead.example." {
             // The thread ends with the test.
             let (_silent, answer) = std::sync::mpsc::sync_channel::<()>(1);
@@ -121,6 +121,7 @@ fn then(told: &Result<Answer, AttemptError>) -> String {
         }
         Outcome::Gone => "canceled, and the target is disabled".to_owned(),
         Outcome::Rejected => "given up".to_owned(),
+        Outcome::NotAsked => "put off for seconds, which is no attempt".to_owned(),
     }
 }
 
@@ -237,7 +238,12 @@ async fn every_odd_target_ends_in_time_as_the_documentation_says() {
         "payload_missing",
         &Err(AttemptError::PayloadMissing),
     );
-    let rows = [answers, unreachable, tls, http1, http2, vec![lost]].concat();
+    let no_socket = Row::new(
+        "is not asked: we may open no more connections",
+        "no_socket",
+        &Err(AttemptError::NoSocket),
+    );
+    let rows = [answers, unreachable, tls, http1, http2, vec![lost, no_socket]].concat();
     let other: Vec<&Row> = rows.iter().filter(|row| row.told != row.expected).collect();
     assert!(other.is_empty(), "{other:#?}");
     for Row { what, told, then, .. } in rows {

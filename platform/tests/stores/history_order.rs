@@ -3,6 +3,7 @@
 use crate::days::texts;
 use crate::history::{IntoRecord, attempt, delivery_of, event, everything, position};
 use crate::store::{START, Store, on_postgres, over_both, tenant};
+use platform::catalog::Catalog;
 use platform::history::History;
 use platform::secrets::random_bytes;
 use schemas::delivery::DeliveryStatus::{Delivered, Exhausted, Retrying};
@@ -151,11 +152,11 @@ async fn two_that_put_one_row_in_at_once_both_succeed() {
                 "events" => (HistoryRecord::Event(event(&acme, "evt-1", &[])), (1, 0)),
                 _ => (attempt(&acme, "evt-1", 7, 1, Delivered).into_record(), (0, 1)),
             };
-            let write = async || {
-                let (history, record) = (History::new(&store.open().await), record.clone());
+            let write = |from: Catalog| {
+                let (history, record) = (History::new(&from), record.clone());
                 tokio::spawn(async move { history.write(&[record]).await })
             };
-            let one = write().await;
+            let one = write(store.open().await);
             let waits = format!(
                 "SELECT CAST(pid AS TEXT) FROM pg_locks WHERE locktype = 'advisory' AND objid = {key} AND NOT granted"
             );
@@ -164,7 +165,7 @@ async fn two_that_put_one_row_in_at_once_both_succeed() {
                     break pid;
                 }
             };
-            let other = write().await;
+            let other = write(store.open().await);
             let waits = format!(
                 "SELECT CAST(pid AS TEXT) FROM pg_stat_activity WHERE {first} = ANY(pg_blocking_pids(pid))"
             );
