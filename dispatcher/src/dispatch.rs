@@ -25,7 +25,8 @@ use schemas::wire::{self, WireError};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-static OPEN_FILES: Outage = Outage::new("open files");
+/// What a connection and a lookup take.
+static MEANS: Outage = Outage::new("files and threads");
 
 /// What happens to a message next. All but `Done` are sent before it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +212,10 @@ impl Dispatch {
                 ("gone", Step::Done)
             }
             Outcome::NotAsked => {
-                OPEN_FILES.failed(&"no more may be opened: raise their number (`ulimit -n`, LimitNOFILE)");
+                MEANS.failed(
+                    &"none is left for a connection or a lookup: raise the number of open files (`ulimit -n`, \
+                      LimitNOFILE), or see to the name servers",
+                );
                 return self.ours_is_away(&delivery);
             }
             Outcome::Rejected => {
@@ -219,7 +223,7 @@ impl Dispatch {
                 ("rejected", Step::Retry(next_try(delivery, None, why, now)))
             }
         };
-        OPEN_FILES.works();
+        MEANS.works();
         metrics::histogram!(names::ATTEMPT_DURATION).record(took.as_secs_f64());
         metrics::counter!(names::ATTEMPTS, "outcome" => word).increment(1);
         record.attempt = Some(told(answer, started_at, took));

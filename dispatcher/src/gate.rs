@@ -164,7 +164,7 @@ impl Sign {
                 | AttemptError::Blocked
                 | AttemptError::Protocol,
             ) => Self::Failed,
-            Err(AttemptError::PayloadMissing | AttemptError::NoSocket) => Self::Nothing,
+            Err(AttemptError::PayloadMissing | AttemptError::NotAsked) => Self::Nothing,
         }
     }
 

@@ -7,7 +7,7 @@
 use crate::config::Config;
 use crate::connection::{Connections, Guarded};
 use crate::proxy::{self, Proxy};
-use crate::resolver::{Names, NoAddress, Resolver, is_no_socket};
+use crate::resolver::{Names, NoAddress, Resolver, is_out_of_files};
 use http::Uri;
 use schemas::egress::{EgressRules, check_url};
 use schemas::outcome::AttemptError;
@@ -45,8 +45,8 @@ pub struct NoConnection(pub AttemptError);
 
 const BLOCKED: NoConnection = NoConnection(AttemptError::Blocked);
 const CONNECT: NoConnection = NoConnection(AttemptError::Connect);
-/// Nothing was dialled, and nobody asked.
-pub(crate) const NO_SOCKET: NoConnection = NoConnection(AttemptError::NoSocket);
+/// Nothing was dialled: what that takes is used up.
+pub(crate) const NOT_ASKED: NoConnection = NoConnection(AttemptError::NotAsked);
 
 impl Guard {
     /// A guard with these limits and rules.
@@ -123,7 +123,7 @@ impl Rules {
                 let found = self.resolver.addresses(name, completed).await;
                 let found = found.map_err(|why| match why {
                     NoAddress::Unknown => NoConnection(AttemptError::Dns),
-                    NoAddress::NoSocket => NO_SOCKET,
+                    NoAddress::NotAsked => NOT_ASKED,
                 })?;
                 found
                     .into_iter()
@@ -155,7 +155,7 @@ impl Rules {
             let dialled = timeout(share, TcpStream::connect(SocketAddr::new(*address, port))).await;
             match dialled {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) if is_no_socket(&error) => return Err(NO_SOCKET),
+                Ok(Err(error)) if is_out_of_files(&error) => return Err(NOT_ASKED),
                 Ok(Err(_)) | Err(_) => {}
             }
         }

@@ -1,8 +1,8 @@
 //! Through a proxy: a tunnel (CONNECT, RFC 9110, 9.3.6) for every target, those of plain http too, so that
 //! no proxy sees or changes a request.
 
-use crate::guard::{NO_SOCKET, NoConnection};
-use crate::resolver::{NoAddress, Resolver, is_no_socket};
+use crate::guard::{NOT_ASKED, NoConnection};
+use crate::resolver::{NoAddress, Resolver, is_out_of_files};
 use schemas::outcome::AttemptError;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,8 +26,8 @@ const NONE: NoConnection = NoConnection(AttemptError::Connect);
 /// Opens a tunnel to a target.
 ///
 /// # Errors
-/// `Blocked` when the proxy refuses it (403, or 407 as smokescreen says it), `NoSocket` when it cannot be asked for want of
-/// a socket, `Connect` for all else.
+/// `Blocked` when the proxy refuses it (403, or 407 as smokescreen says it), `NotAsked` when what asking
+/// takes is used up, `Connect` for all else.
 pub async fn connect(
     proxy: &Proxy,
     resolver: &Resolver,
@@ -40,7 +40,7 @@ pub async fn connect(
             let found = resolver.addresses(&proxy.host, true).await;
             found.map_err(|why| match why {
                 NoAddress::Unknown => NONE,
-                NoAddress::NoSocket => NO_SOCKET,
+                NoAddress::NotAsked => NOT_ASKED,
             })?
         }
     };
@@ -49,8 +49,8 @@ pub async fn connect(
         .map(|address| SocketAddr::new(address, proxy.port))
         .collect();
     let stream = TcpStream::connect(addresses.as_slice()).await;
-    let mut stream = stream.map_err(|error| match is_no_socket(&error) {
-        true => NO_SOCKET,
+    let mut stream = stream.map_err(|error| match is_out_of_files(&error) {
+        true => NOT_ASKED,
         false => NONE,
     })?;
     let request = format!("CONNECT {host}:{port} HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n");

@@ -54,14 +54,14 @@ type Found = Result<Vec<IpAddr>, NoAddress>;
 pub enum NoAddress {
     /// The name is unknown, or nobody says what it is in time.
     Unknown,
-    /// Nobody could be asked: see [`is_no_socket`].
-    NoSocket,
+    /// Nobody could be asked: no thread is left for it, or no file.
+    NotAsked,
 }
 
 /// Whether no file may be opened any more, by this process (`EMFILE`) or on this machine (`ENFILE`), which says nothing of
 /// whom it was for. They have these numbers on every Unix.
 #[must_use]
-pub fn is_no_socket(error: &io::Error) -> bool {
+pub fn is_out_of_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
@@ -103,7 +103,7 @@ impl Resolver {
             return Ok(answer.clone());
         }
         let permit = self.threads.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| NoAddress::Unknown)?;
+        let permit = permit.map_err(|_| NoAddress::NotAsked)?;
         let (tell, answer) = watch::channel(None);
         let (names, running, looked_up) = (self.names.clone(), self.under_way.clone(), name.clone());
         let thread = std::thread::Builder::new()
@@ -119,7 +119,7 @@ impl Resolver {
             tell.send_replace(Some(found));
             drop(permit);
         };
-        thread.spawn(lookup).map_err(|_| NoAddress::Unknown)?;
+        thread.spawn(lookup).map_err(|_| NoAddress::NotAsked)?;
         under_way.insert(name, answer.clone());
         Ok(answer)
     }
@@ -132,7 +132,7 @@ fn found(answer: io::Result<Vec<IpAddr>>) -> Found {
             found.truncate(MOST_ADDRESSES);
             Ok(found)
         }
-        Err(error) if is_no_socket(&error) => Err(NoAddress::NoSocket),
+        Err(error) if is_out_of_files(&error) => Err(NoAddress::NotAsked),
         Ok(_) | Err(_) => Err(NoAddress::Unknown),
     }
 }
@@ -170,7 +170,7 @@ mod tests {
         let failed = |code| found(Err(io::Error::from_raw_os_error(code)));
         assert_eq!(
             [failed(23), failed(24)],
-            [Err(NoAddress::NoSocket), Err(NoAddress::NoSocket)]
+            [Err(NoAddress::NotAsked), Err(NoAddress::NotAsked)]
         );
         assert_eq!(failed(111), Err(NoAddress::Unknown));
         assert_eq!(found(Ok(Vec::new())), Err(NoAddress::Unknown));
@@ -200,14 +200,14 @@ mod tests {
     #[tokio::test]
     async fn dead_name_servers_hold_up_their_own_names_for_the_limit_and_take_a_thread_each() {
         let (names, go, resolver) = slow(Duration::from_millis(20), 2);
-        for host in ["a.example", "b.example", "a.example", "c.example"] {
-            assert_eq!(
-                resolver.addresses(host, false).await,
-                Err(NoAddress::Unknown),
-                "{host}"
-            );
+        for host in ["a.example", "b.example", "a.example"] {
+            let found = resolver.addresses(host, false).await;
+            assert_eq!(found, Err(NoAddress::Unknown), "{host}");
         }
-        assert!(names.asked.load(Ordering::SeqCst) <= 2, "c.example had no thread");
+        // What others have left behind says nothing of this name.
+        let found = resolver.addresses("c.example", false).await;
+        assert_eq!(found, Err(NoAddress::NotAsked), "there is no thread for it");
+        assert!(names.asked.load(Ordering::SeqCst) <= 2);
         drop(go);
         // The two give up, and their threads are free again.
         while resolver.threads.available_permits() < 2 {

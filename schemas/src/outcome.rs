@@ -39,8 +39,8 @@ pub enum AttemptError {
     Protocol,
     /// The payload is no longer in the payload store or the log.
     PayloadMissing,
-    /// This process may open no more connections.
-    NoSocket,
+    /// Nobody could be asked: no file is left for a connection, or no thread for a lookup.
+    NotAsked,
 }
 
 impl AttemptError {
@@ -55,7 +55,7 @@ impl AttemptError {
             Self::Blocked => "blocked",
             Self::Protocol => "protocol",
             Self::PayloadMissing => "payload_missing",
-            Self::NoSocket => "no_socket",
+            Self::NotAsked => "not_asked",
         }
     }
 }
@@ -68,7 +68,7 @@ impl AttemptError {
 /// - No answer is tried again, a blocked address too: it was not dialled, and a mistake in the name
 ///   service can be mended.
 /// - A payload that is gone stays gone.
-/// - A connection that we cannot open says nothing of the target.
+/// - A connection or a lookup that we cannot begin says nothing of the target.
 ///
 /// `cap` is the longest a target may ask to be left alone.
 #[must_use]
@@ -91,7 +91,7 @@ pub fn judge(answer: Result<(u16, Option<&str>), AttemptError>, now: Millis, cap
             | AttemptError::Protocol,
         ) => Outcome::Retry { after: None },
         Err(AttemptError::PayloadMissing) => Outcome::Rejected,
-        Err(AttemptError::NoSocket) => Outcome::NotAsked,
+        Err(AttemptError::NotAsked) => Outcome::NotAsked,
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
             (AttemptError::Blocked, "blocked", Outcome::Retry { after: None }),
             (AttemptError::Protocol, "protocol", Outcome::Retry { after: None }),
             (AttemptError::PayloadMissing, "payload_missing", Outcome::Rejected),
-            (AttemptError::NoSocket, "no_socket", Outcome::NotAsked),
+            (AttemptError::NotAsked, "not_asked", Outcome::NotAsked),
         ];
         for (error, word, expected) in table {
             assert_eq!(judge(Err(error), DATE, CAP), expected, "{word}");

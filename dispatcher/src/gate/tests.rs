@@ -86,7 +86,7 @@ fn an_answer_says_this_of_its_target() {
         (Err(AttemptError::Connect), Sign::Failed, Health::Bad),
         (Err(AttemptError::Dns), Sign::Failed, Health::Bad),
         (Err(AttemptError::PayloadMissing), Sign::Nothing, Health::Unknown),
-        (Err(AttemptError::NoSocket), Sign::Nothing, Health::Unknown),
+        (Err(AttemptError::NotAsked), Sign::Nothing, Health::Unknown),
     ];
     for (seen, sign, health) in table {
         assert_eq!(Sign::of(seen), sign, "{seen:?}");

@@ -238,12 +238,12 @@ async fn every_odd_target_ends_in_time_as_the_documentation_says() {
         "payload_missing",
         &Err(AttemptError::PayloadMissing),
     );
-    let no_socket = Row::new(
-        "is not asked: we may open no more connections",
-        "no_socket",
-        &Err(AttemptError::NoSocket),
+    let not_asked = Row::new(
+        "is not asked: no file is left for a connection, or no thread for a lookup",
+        "not_asked",
+        &Err(AttemptError::NotAsked),
     );
-    let rows = [answers, unreachable, tls, http1, http2, vec![lost, no_socket]].concat();
+    let rows = [answers, unreachable, tls, http1, http2, vec![lost, not_asked]].concat();
     let other: Vec<&Row> = rows.iter().filter(|row| row.told != row.expected).collect();
     assert!(other.is_empty(), "{other:#?}");
     for Row { what, told, then, .. } in rows {
