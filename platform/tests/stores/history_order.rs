@@ -10,6 +10,7 @@ use schemas::delivery::DeliveryStatus::{Delivered, Exhausted, Retrying};
 use schemas::history::HistoryRecord;
 use schemas::ids::{EventId, TargetId, Tenant};
 use schemas::time::Millis;
+use std::time::Duration;
 
 over_both!(
     any_order_and_repetition_give_the_same_rows,
@@ -127,6 +128,21 @@ async fn several_writers_at_once_give_the_same_rows_too(store: Store) {
     assert_eq!(everything(&history, &acme).await, together);
 }
 
+/// The backend that such a question finds, once it finds one. Postgres tells nobody who waits: it is looked for now and then.
+async fn backend(catalog: &Catalog, question: &str) -> String {
+    let looking = async {
+        let mut now_and_then = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            now_and_then.tick().await;
+            if let Some(pid) = texts(catalog, question).await.pop() {
+                return pid;
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_secs(20), looking).await;
+    found.unwrap_or_else(|_| panic!("nobody waits: {question}"))
+}
+
 /// Two find no row and each puts its own in: one is held between the first of the table's unique indexes and the second
 /// when the other comes to the first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,16 +176,12 @@ async fn two_that_put_one_row_in_at_once_both_succeed() {
             let waits = format!(
                 "SELECT CAST(pid AS TEXT) FROM pg_locks WHERE locktype = 'advisory' AND objid = {key} AND NOT granted"
             );
-            let first = loop {
-                if let Some(pid) = texts(&catalog, &waits).await.pop() {
-                    break pid;
-                }
-            };
+            let first = backend(&catalog, &waits).await;
             let other = write(store.open().await);
             let waits = format!(
                 "SELECT CAST(pid AS TEXT) FROM pg_stat_activity WHERE {first} = ANY(pg_blocking_pids(pid))"
             );
-            while texts(&catalog, &waits).await.is_empty() {}
+            backend(&catalog, &waits).await;
             holder.rollback().await.unwrap();
             one.await.unwrap().unwrap();
             other.await.unwrap().unwrap();
